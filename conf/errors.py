@@ -1,0 +1,7 @@
+"""What can be wrong with settings."""
+
+from storage.errors import ImgrecError
+
+
+class SettingsError(ImgrecError, ValueError):
+    """A setting is unknown, or its value is not allowed."""

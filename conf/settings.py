@@ -1,0 +1,151 @@
+"""Every parameter, its default, and what is allowed.
+
+Sources, the later ones winning: defaults, the library's imgrec.toml, the working directory's imgrec.toml,
+`IMGREC_*` variables, flags.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from conf.errors import SettingsError
+
+SETTINGS_FILE = "imgrec.toml"
+DEFAULT_LIBRARY = Path("~/.local/share/imgrec/library")
+
+
+def _split_names(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_bins(value: Any) -> Any:
+    """`8`, `8x8x8`, `8,8,8` and lists all name three numbers of bins."""
+    if isinstance(value, int):
+        return (value,) * 3
+    if isinstance(value, str):
+        parts = value.strip("[]() ").replace("x", ",").split(",")
+        return tuple(parts * 3) if len(parts) == 1 else tuple(part.strip() for part in parts)
+    return value
+
+
+def _expand(value: Any) -> Any:
+    return Path(value).expanduser() if isinstance(value, str | Path) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+Bins = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]],
+    NoDecode,
+    BeforeValidator(_split_bins),
+]
+FolderPath = Annotated[Path, BeforeValidator(_expand)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseSettings):
+    """All settings of Image Recommender; `Settings.load` reads them from their sources."""
+
+    model_config = SettingsConfigDict(env_prefix="IMGREC_", extra="forbid", frozen=True)
+
+    # Where
+    images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
+    library: FolderPath = Field(DEFAULT_LIBRARY.expanduser(), validate_default=True, description="folder of the library")
+
+    # Vectors: bins and decode_min_side change them, so a library keeps those of its creation
+    modalities: Names | None = Field(None, min_length=1, description="modalities to compute; a library remembers its own")
+    bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
+    decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
+    max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
+
+    # Work
+    batch_size: int = Field(512, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
+    model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
+    workers: int | None = Field(None, ge=1, le=1024, description="worker processes; default: one a core")
+    retries: int = Field(3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again")
+    max_missing_share: Share = Field(0.5, description="more photos than this share gone at once stops the ingest")
+    max_failed_share: Share = Field(1.0, description="more failed images than this share makes the ingest an error")
+
+    # Index
+    indexes: Names | None = Field(None, min_length=1, description="indexes to build; default: one per modality")
+    hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
+    ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
+    ef_search: int = Field(64, ge=1, le=100_000, description="HNSW: candidates at searching")
+    index_batch_size: int = Field(16_384, ge=256, description="vectors handed to FAISS at a time")
+    recall_sample: int = Field(200, ge=0, le=100_000, description="queries of the recall measurement; 0: none")
+
+    # Search
+    top_k: int = Field(10, ge=1, le=100_000, description="hits a query")
+
+    @classmethod
+    def load(cls, **flags: Any) -> "Settings":
+        """Read settings from every source; `flags` that are None are not given.
+
+        Raises:
+            SettingsError: names the setting, its value, and what is allowed.
+        """
+        _refuse_unknown_variables()
+        given = {name: value for name, value in flags.items() if value is not None}
+        files = [_find_library(given) / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
+
+        class FromSources(cls):  # type: ignore[valid-type, misc] # the files are known only now
+            @classmethod
+            def settings_customise_sources(
+                cls,
+                settings_cls: type[BaseSettings],
+                init_settings: PydanticBaseSettingsSource,
+                env_settings: PydanticBaseSettingsSource,
+                dotenv_settings: PydanticBaseSettingsSource,
+                file_secret_settings: PydanticBaseSettingsSource,
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=files)
+
+        try:
+            return FromSources(**given)
+        except ValidationError as error:
+            raise SettingsError("; ".join(_explain(details) for details in error.errors())) from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{' or '.join(str(f) for f in files if f.is_file())} is no valid TOML: {error}") from None
+
+    def given_vector_settings(self) -> dict[str, Any]:
+        """The settings that change vectors, as far as some source named them."""
+        return {name: value for name, value in self.vector_settings().items() if name in self.model_fields_set}
+
+    def vector_settings(self) -> dict[str, Any]:
+        """The settings that change vectors, as a library keeps them."""
+        return {"bins": list(self.bins), "decode_min_side": self.decode_min_side}
+
+
+def _find_library(given: dict[str, Any]) -> Path:
+    """Find the library first: which imgrec.toml belongs to it depends on it."""
+    named = given.get("library") or os.environ.get("IMGREC_LIBRARY")
+    here = Path.cwd() / SETTINGS_FILE
+    if not named and here.is_file():
+        try:
+            named = tomllib.loads(here.read_text()).get("library")
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"{here} is no valid TOML: {error}") from None
+    return Path(named or DEFAULT_LIBRARY).expanduser()
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"IMGREC_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith("IMGREC_") and name.upper() not in known)
+    if unknown:
+        raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+
+
+def _explain(details: Any) -> str:
+    name = str(details["loc"][0])
+    if details["type"] == "extra_forbidden":
+        return f"{name}: no such setting in {SETTINGS_FILE}; there are {', '.join(sorted(Settings.model_fields))}"
+    return f"{name} = {details['input']!r}: {details['msg'][0].lower()}{details['msg'][1:]}"

@@ -1,0 +1,1 @@
+"""Pixels → vectors: one file per modality, one base, one catalogue, and the worker that takes one chunk."""

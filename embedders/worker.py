@@ -1,0 +1,160 @@
+"""The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from embedders.base import Embedder, Vectors
+from embedders.catalogue import create_embedders
+from embedders.chunk import Chunk, read_chunk
+from embedders.errors import EmbedderParameterError
+from storage.errors import ImageChangedError, ImageError, ShardError
+from storage.images import decode
+from storage.pool import map_bounded
+from storage.probe import read_regular
+from storage.registry import Pending
+from storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
+
+# Small, so that all processes end together; large enough that handing them over costs nothing.
+IMAGES_PER_PART = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process made of a few images: `vectors[modality]` is (N, dim), in the order of `content_hashes`."""
+
+    content_hashes: tuple[bytes, ...]
+    vectors: Mapping[str, Vectors]
+    failures: tuple[Failure, ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChunkOutcome:
+    """The shards written, and the files that were no longer what the scan saw."""
+
+    shards: tuple[Path, ...]
+    embedded: int
+    failed: int
+    changed: tuple[str, ...]
+
+
+def embed_chunk(
+    chunk_path: Path, pool: Executor, in_flight: int, on_images: Callable[[int], None] = lambda count: None
+) -> ChunkOutcome:
+    """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
+
+    At most `in_flight` parts of 8 images are decoded at a time, whatever the chunk's size; `on_images(count)` hears
+    of every part that is done.
+
+    Raises:
+        EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
+    """
+    chunk = read_chunk(chunk_path)
+    _check_fingerprints(chunk)
+    parts = []
+    for part in map_bounded(pool, partial(embed_part, chunk_path), _part_starts(chunk), in_flight):
+        on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
+        parts.append(part)
+    changed = tuple(path for part in parts for path in part.changed)
+    for path in changed:
+        logger.warning("%s changed since the scan: the next ingest takes it", path)
+    shards = tuple(_write(chunk, modality, parts) for modality in chunk.fingerprints)
+    return ChunkOutcome(
+        shards=tuple(path for path in shards if path is not None),
+        embedded=sum(len(part.content_hashes) for part in parts),
+        failed=sum(len(part.failures) for part in parts),
+        changed=changed,
+    )
+
+
+def is_embedded(chunk_path: Path) -> bool:
+    """Whether the shards of a chunk are there and verify; then there is nothing left to compute."""
+    chunk = read_chunk(chunk_path)
+    content_hashes = [pending.content_hash for pending in chunk.pending]
+    for modality, fingerprint in chunk.fingerprints.items():
+        digest = digest_of(fingerprint, content_hashes)
+        try:
+            read_shard(shard_path(Path(chunk.shards_dir), modality, fingerprint, digest))
+        except ShardError:
+            return False
+    return True
+
+
+def embed_part(chunk_path: Path, start: int) -> Part:
+    """Embed the images `start` … `start + 8` of a chunk. Runs in a worker process, on one core."""
+    chunk, embedders = _load(chunk_path)
+    content_hashes: list[bytes] = []
+    rows: dict[str, list[Vectors]] = {modality: [] for modality in embedders}
+    failures: list[Failure] = []
+    changed: list[str] = []
+    for pending in chunk.pending[start : start + IMAGES_PER_PART]:
+        try:
+            data = _read_unchanged(Path(chunk.images_root), pending)
+            pixels = decode(data, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+        except ImageChangedError:
+            changed.append(pending.path)
+        except ImageError as error:
+            failures.append(Failure(pending.content_hash, error.status, str(error)))
+        else:
+            content_hashes.append(pending.content_hash)
+            for modality, embedder in embedders.items():
+                rows[modality].append(embedder.embed([pixels]))
+    vectors = {modality: _stack(rows[modality], embedder) for modality, embedder in embedders.items()}
+    return Part(tuple(content_hashes), vectors, tuple(failures), tuple(changed))
+
+
+@cache
+def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
+    _load.cache_clear()  # one chunk at a time is enough to remember
+    cv2.setNumThreads(1)  # one process a core already
+    chunk = read_chunk(chunk_path)
+    return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings)
+
+
+def _read_unchanged(root: Path, pending: Pending) -> bytes:
+    try:
+        data, status = read_regular(root / pending.path)
+    except OSError as error:
+        raise ImageChangedError(f"{pending.path}: {error}") from error
+    if (len(data), status.st_mtime_ns) != (pending.size, pending.mtime_ns):
+        raise ImageChangedError(pending.path)
+    return data
+
+
+def _check_fingerprints(chunk: Chunk) -> None:
+    for modality, embedder in create_embedders(chunk.fingerprints, chunk.vector_settings).items():
+        if embedder.spec.fingerprint != chunk.fingerprints[modality]:
+            raise EmbedderParameterError(
+                f"{modality} makes vectors of fingerprint {embedder.spec.fingerprint} here and of "
+                f"{chunk.fingerprints[modality]} at the driver: install the same version on both"
+            )
+
+
+def _part_starts(chunk: Chunk) -> Iterator[int]:
+    yield from range(0, len(chunk.pending), IMAGES_PER_PART)
+
+
+def _stack(rows: Sequence[Vectors], embedder: Embedder) -> Vectors:
+    return np.concatenate(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
+
+
+def _write(chunk: Chunk, modality: str, parts: Sequence[Part]) -> Path | None:
+    content_hashes = tuple(digest for part in parts for digest in part.content_hashes)
+    failures = tuple(failure for part in parts for failure in part.failures)
+    if not content_hashes and not failures:
+        return None
+    fingerprint = chunk.fingerprints[modality]
+    digest = digest_of(fingerprint, [*content_hashes, *(failure.content_hash for failure in failures)])
+    path = shard_path(Path(chunk.shards_dir), modality, fingerprint, digest)
+    vectors = np.concatenate([part.vectors[modality] for part in parts])
+    write_shard(path, Shard(modality, fingerprint, content_hashes, vectors, failures))
+    return path

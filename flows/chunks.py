@@ -1,0 +1,45 @@
+"""Cut what is pending into chunks."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from embedders.chunk import Chunk
+from storage.library import Library
+from storage.registry import PendingGroup, Registry
+
+# One task run a chunk; more of them would drown Prefect's UI, so chunks grow instead.
+MAX_CHUNKS = 2_000
+
+
+class WrittenChunk(NamedTuple):
+    """A chunk file, how many images it asks for, and their size on disk."""
+
+    path: Path
+    images: int
+    bytes: int
+
+
+def write_chunks(
+    library: Library,
+    registry: Registry,
+    groups: list[PendingGroup],
+    fingerprints: Mapping[str, str],
+    batch_size: int,
+    max_megapixels: float,
+) -> Iterator[WrittenChunk]:
+    """Write the pending contents as chunk files, one at a time, `batch_size` images each or more."""
+    total = sum(group.count for group in groups)
+    size = max(batch_size, -(-total // MAX_CHUNKS))
+    for group in groups:
+        for start in range(group.start, group.start + group.count, size):
+            pending = registry.pending(start, min(size, group.start + group.count - start))
+            chunk = Chunk(
+                images_root=library.images_root,
+                shards_dir=str(library.shards_dir),
+                fingerprints={modality: fingerprints[modality] for modality in group.modalities},
+                vector_settings=library.vector_settings,
+                max_megapixels=max_megapixels,
+                pending=tuple(pending),
+            )
+            yield WrittenChunk(chunk.write(library.chunks_dir), len(pending), sum(entry.size for entry in pending))

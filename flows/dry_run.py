@@ -1,0 +1,86 @@
+"""What an ingest would do, how long it would take, and what disk it would need. Changes nothing."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from conf.settings import Settings
+from embedders.catalogue import create_embedders
+from flows.libraries import preview_library
+from storage import identity
+from storage.errors import ImageError
+from storage.images import decode
+from storage.library import Library
+from storage.migrations import migrate
+from storage.pool import available_cpus
+from storage.probe import read_regular
+from storage.registry import Registry
+from storage.scan import preview_scan
+
+SAMPLE = 24
+# BLOB row, shard and index hold each vector once, with little around it.
+COPIES_OF_A_VECTOR = 3
+BYTES_A_ROW = 600
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`new` and `changed_or_gone` are counts of files before any is read: moved files still look new and gone."""
+
+    found: int
+    unchanged: int
+    to_read: int
+    gone: int
+    other_files: dict[str, int]
+    seconds: float
+    disk_bytes: int
+
+
+def estimate_ingest(settings: Settings) -> Estimate:
+    """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
+    library = preview_library(settings)
+    root = Path(library.images_root)
+    with _registry(library) as registry:
+        comparison, walked = preview_scan(registry, root)
+        paths = [path for some in identity.files_to_read(registry.connection, 10_000) for path in some]
+    embedders = list(create_embedders(library.modalities, library.vector_settings).values())
+    sample = random.Random(0).sample(paths, min(SAMPLE, len(paths)))
+    started = time.perf_counter()
+    for path in sample:
+        try:
+            data, _ = read_regular(root / path)
+            pixels = decode(data, library.vector_settings["decode_min_side"], settings.max_megapixels)
+        except (OSError, ImageError):
+            continue
+        for embedder in embedders:
+            embedder.embed([pixels])
+    a_picture = (time.perf_counter() - started) / max(len(sample), 1)
+    vector_bytes = sum(embedder.spec.dim for embedder in embedders) * 4
+    return Estimate(
+        found=comparison.found,
+        unchanged=comparison.unchanged,
+        to_read=comparison.to_read,
+        gone=comparison.gone,
+        other_files=dict(walked.other_files),
+        seconds=comparison.to_read * a_picture / (settings.workers or available_cpus()),
+        disk_bytes=comparison.to_read * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
+    )
+
+
+@contextmanager
+def _registry(library: Library) -> Iterator[Registry]:
+    """The library's registry, or an empty one in memory where there is none yet."""
+    if library.registry_path.is_file():
+        with Registry.open_for_reading(library.registry_path) as registry:
+            yield registry
+        return
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection, library.registry_path)
+        yield Registry(connection)
+    finally:
+        connection.close()

@@ -1,0 +1,101 @@
+"""Which library an ingest works on, and whether the settings fit it."""
+
+import shlex
+from pathlib import Path
+
+from conf.errors import SettingsError
+from conf.settings import Settings
+from embedders.catalogue import create_embedders
+from storage.errors import PhotoRootError, VectorSettingsError
+from storage.images import printable
+from storage.library import Library, create_library, is_library, open_library
+
+DEFAULT_MODALITIES = ("color",)
+
+
+def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
+    """Open the library of these settings, or make it.
+
+    With `photos_moved` the library takes the new folder of photos, with `reembed` the new vector settings.
+
+    Raises:
+        PhotoRootError: the folder of photos is not there, or is not the library's.
+        VectorSettingsError: a setting that changes vectors is not the library's.
+    """
+    if not is_library(settings.library):
+        return _create(settings)
+    library = open_library(settings.library)
+    if settings.modalities and set(settings.modalities) - set(library.modalities):
+        modalities = tuple(dict.fromkeys([*library.modalities, *settings.modalities]))
+        create_embedders(modalities, library.vector_settings)
+        library = library.with_modalities(modalities)
+    library = _with_root(library, settings, photos_moved)
+    given = settings.given_vector_settings()
+    differing = {name: value for name, value in given.items() if library.vector_settings.get(name) != value}
+    if differing and not reembed:
+        raise VectorSettingsError(_refusal(library, differing))
+    if differing:
+        changed = {**library.vector_settings, **differing}
+        create_embedders(library.modalities, changed)
+        library = library.with_vector_settings(changed)
+    return library
+
+
+def preview_library(settings: Settings) -> Library:
+    """The library as `library_for` would give it, without making or changing anything on disk."""
+    if is_library(settings.library):
+        library = open_library(settings.library)
+        return _check_root(library, settings)
+    root = _photo_folder(settings)
+    return Library(settings.library, "", 0, str(root), _modalities(settings), settings.vector_settings(), "")
+
+
+def _create(settings: Settings) -> Library:
+    root = _photo_folder(settings)
+    if settings.library.is_dir() and any(entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()):
+        raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
+    create_embedders(_modalities(settings), settings.vector_settings())
+    return create_library(settings.library, root, _modalities(settings), settings.vector_settings())
+
+
+def _modalities(settings: Settings) -> tuple[str, ...]:
+    return settings.modalities or DEFAULT_MODALITIES
+
+
+def _photo_folder(settings: Settings) -> Path:
+    if settings.images_root is None:
+        raise SettingsError("images_root is not set: name the folder of photos, as in `imgrec ingest ~/Pictures`")
+    root = settings.images_root.resolve()
+    if not root.is_dir():
+        raise PhotoRootError(f"{printable(str(settings.images_root))} is no folder: name the folder of photos")
+    return root
+
+
+def _with_root(library: Library, settings: Settings, photos_moved: bool) -> Library:
+    if photos_moved and settings.images_root is not None:
+        root = _photo_folder(settings)
+        return library if str(root) == library.images_root else library.with_images_root(root)
+    return _check_root(library, settings)
+
+
+def _check_root(library: Library, settings: Settings) -> Library:
+    if settings.images_root is not None and str(settings.images_root.resolve()) != library.images_root:
+        asked, known = printable(str(settings.images_root)), printable(library.images_root)
+        raise PhotoRootError(
+            f"{library.root} is the library of {known}: for {asked} name another --library, "
+            f"or if its photos moved there, run `imgrec ingest {shlex.quote(asked)} --photos-moved`"
+        )
+    return library
+
+
+def _refusal(library: Library, differing: dict[str, object]) -> str:
+    told = "; ".join(f"{name} = {value}, but {library.vector_settings.get(name)} there" for name, value in differing.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
+    return (
+        f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
+        f"run `imgrec reembed --library {library.root} {flags}`"
+    )
+
+
+def _flag(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,115 @@
+"""What an ingest did, in numbers."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from search.index import IndexReport
+from storage.scan import ScanReport
+from tasks.tracking import TrackedRun
+
+
+@dataclass
+class Stages:
+    """Seconds of each stage of a run."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """The outcome of one ingest. `failures` counts failed images of the library by status."""
+
+    library: str
+    images_root: str
+    scan: ScanReport
+    embedded: int
+    bytes_read: int
+    images: Mapping[str, int]
+    failures: Mapping[str, int]
+    bytes_on_disk: Mapping[str, int]
+    indexes: Mapping[str, IndexReport]
+    seconds: Mapping[str, float]
+    tracked: TrackedRun | None = None
+
+    @property
+    def images_per_s(self) -> float:
+        embed_s = self.seconds.get("embed", 0.0)
+        return self.embedded / embed_s if embed_s else 0.0
+
+    @property
+    def failed_share(self) -> float:
+        present = self.images["ok"] + self.images["failed"]
+        return self.images["failed"] / present if present else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers that MLflow keeps."""
+        metrics = {
+            **{f"{stage}.seconds": seconds for stage, seconds in self.seconds.items()},
+            **{f"images.{state}": count for state, count in self.images.items()},
+            **{f"scan.{name}": count for name, count in vars(self.scan.identified).items()},
+            **{f"failures.{status}": count for status, count in self.failures.items()},
+            **{f"bytes.{place}": size for place, size in self.bytes_on_disk.items()},
+            "scan.found": self.scan.found,
+            "embed.images": self.embedded,
+            "embed.bytes": self.bytes_read,
+            "embed.images_per_s": self.images_per_s,
+        }
+        for name, report in self.indexes.items():
+            metrics |= {
+                f"index.{name}.vectors": report.manifest.live,
+                f"index.{name}.bytes": report.bytes,
+                f"index.{name}.build_seconds": report.build_s,
+            }
+            if report.recall is not None:
+                metrics[f"index.{name}.recall_at_10"] = report.recall
+        return metrics
+
+    def as_json(self) -> dict[str, object]:
+        """The closing table for programs; keys stay as they are from version to version."""
+        did = self.scan.identified
+        return {
+            "library": self.library,
+            "images_root": self.images_root,
+            "found": self.scan.found,
+            "unchanged": self.scan.unchanged,
+            "new": did.new,
+            "copied": did.copied,
+            "moved": did.moved,
+            "changed": did.changed,
+            "returned": did.returned,
+            "missing": did.missing,
+            "embedded": self.embedded,
+            "images": dict(self.images),
+            "failures": dict(self.failures),
+            "other_files": self.scan.other_files,
+            "bytes_on_disk": dict(self.bytes_on_disk),
+            "images_per_s": round(self.images_per_s, 1),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "indexes": {name: describe_index(report) for name, report in self.indexes.items()},
+            "mlflow": None if self.tracked is None else vars(self.tracked),
+        }
+
+
+def describe_index(report: IndexReport) -> dict[str, object]:
+    manifest = report.manifest
+    return {
+        "version": manifest.version,
+        "action": report.action,
+        "vectors": manifest.live,
+        "segments": len(manifest.segments),
+        "added": report.added,
+        "removed": report.removed,
+        "bytes": report.bytes,
+        "recall_at_10": report.recall,
+        **manifest.parameters,
+    }

@@ -1,0 +1,55 @@
+"""Search as a flow: scheduled or called from other flows, with its timings in MLflow."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from prefect import flow
+
+from conf.settings import Settings
+from search.searcher import Answer
+from storage.library import open_library
+from tasks.search import search
+from tasks.tracking import track
+
+
+@flow(name="search-images", flow_run_name="search {queries}")
+def search_images(
+    queries: list[str],
+    library: Path | None = None,
+    index: str | None = None,
+    top_k: int | None = None,
+    all_scores: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> list[Answer]:
+    """Find the images most like each query, and log how long that took.
+
+    Args:
+        queries: paths of image files, or `id:N` for images of the library.
+        library: folder of the library.
+        index: index to search; default: the library's.
+        top_k: hits a query.
+        all_scores: give the scores of every modality, not only of the index's.
+        settings: any other setting by name, as in imgrec.toml.
+    """
+    chosen = Settings.load(library=library, top_k=top_k, **(settings or {}))
+    started_s = time.time()
+    ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
+    answers = search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores)
+    if answers:
+        parameters = {
+            "index": answers[0].index,
+            "index_version": answers[0].version,
+            "ef_search": answers[0].ef_search,
+            "top_k": chosen.top_k,
+            "queries": len(answers),
+        }
+        track(open_library(chosen.library), "imgrec-search", "search", started_s, parameters, _milliseconds(answers))
+    return answers
+
+
+def _milliseconds(answers: Sequence[Answer]) -> dict[str, float]:
+    """Mean milliseconds a query of every step."""
+    return {step: fmean(getattr(answer, step) for answer in answers) for step in ("decode_ms", "embed_ms", "search_ms")}

@@ -1,0 +1,167 @@
+"""Results as tables for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.dry_run import Estimate
+from flows.report import IngestReport
+from search.searcher import Answer
+from storage.registry import ImageRow
+
+
+def print_answer(answer: Answer) -> None:
+    """Print the hits of one query."""
+    table = _table(f"Most like {answer.query}  ({answer.index}, {answer.search_ms:.1f} ms)")
+    modalities = list(dict.fromkeys(name for hit in answer.hits for name in hit.scores))
+    shown = modalities if len(modalities) > 1 else []
+    for heading in ("rank", "score", *shown, "id"):
+        table.add_column(heading, justify="right")
+    table.add_column("photo", overflow="fold")
+    for hit in answer.hits:
+        scores = ["–" if (score := hit.scores.get(name)) is None else f"{score:.3f}" for name in shown]
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", *scores, str(hit.id), escape(hit.path))
+    Console().print(table)
+
+
+def print_report(report: IngestReport) -> None:
+    """Print what an ingest did."""
+    did = report.scan.identified
+    console = Console()
+    counts = _table("Photos")
+    counts.add_column("what")
+    counts.add_column("number", justify="right")
+    for name, count in {
+        "new": did.new,
+        "copies": did.copied,
+        "moved": did.moved,
+        "changed": did.changed,
+        "back again": did.returned,
+        "missing": did.missing,
+        "unchanged": report.scan.unchanged,
+    }.items():
+        if count or name in ("new", "unchanged"):
+            counts.add_row(name, f"{count:,}")
+    for status, count in report.failures.items():
+        counts.add_row(f"[yellow]failed: {status.replace('_', ' ')}[/yellow]", f"{count:,}")
+    console.print(counts)
+    if report.indexes:
+        console.print(_index_table(report))
+    seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in report.seconds.items())
+    speed = f"{report.embedded:,} images embedded, {report.images_per_s:,.0f} images/s.  " if report.embedded else ""
+    console.print(f"{speed}{seconds}", highlight=False)
+    if report.scan.other_files:
+        others = ", ".join(f"{count:,} {escape(name)}" for name, count in _most(report.scan.other_files))
+        console.print(f"other files, left alone: {others}", highlight=False)
+    if report.failures:
+        console.print(f"imgrec failures --library {escape(report.library)}   lists them with reasons", highlight=False)
+    console.print(f"library: {escape(report.library)}", highlight=False, soft_wrap=True)
+    if report.tracked:
+        console.print(
+            f"MLflow run: {report.tracked.run_id} of {report.tracked.experiment} in {report.tracked.tracking_uri}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_estimate(estimate: Estimate) -> None:
+    """Print what an ingest would do."""
+    table = _table("An ingest would")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    table.add_row("find photos", f"{estimate.found:,}")
+    table.add_row("read as new or changed", f"{estimate.to_read:,}")
+    table.add_row("leave as they are", f"{estimate.unchanged:,}")
+    table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
+    table.add_row("take about", _duration(estimate.seconds))
+    table.add_row("need disk", _size(estimate.disk_bytes))
+    Console().print(table)
+
+
+def print_status(facts: Mapping[str, Any]) -> None:
+    """Print what a library holds."""
+    console = Console()
+    console.print(f"library {escape(facts['library'])} of {escape(facts['images_root'])}", highlight=False, soft_wrap=True)
+    table = _table(None)
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    for state, count in facts["images"].items():
+        table.add_row(f"images {state}", f"{count:,}")
+    for modality, count in facts["vectors"].items():
+        table.add_row(f"vectors {modality}", f"{count:,}")
+    for name, index in facts["indexes"].items():
+        if "damaged" in index:
+            table.add_row(f"index {name}", "[red]damaged[/red]")
+        else:
+            table.add_row(f"index {name}", f"{index['vectors']:,} in {_size(index['bytes'])}")
+    console.print(table)
+
+
+def print_failures(rows: Iterable[ImageRow]) -> None:
+    """Print failed images."""
+    table = _table("Images that cannot be used")
+    table.add_column("id", justify="right")
+    table.add_column("status")
+    table.add_column("reason", overflow="fold")
+    table.add_column("photo", overflow="fold")
+    for row in rows:
+        table.add_row(str(row.id), row.status, escape(row.reason or ""), escape(row.path))
+    console = Console()
+    console.print(table if table.row_count else "no image failed")
+
+
+def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print the rows of a query."""
+    table = _table(None)
+    for name in names:
+        table.add_column(escape(name), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+    Console().print(table)
+
+
+def _index_table(report: IngestReport) -> Table:
+    table = _table("Indexes")
+    headings = ("index", "", "vectors", "size", "M", "efConstruction", "efSearch", "recall@10", "build")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("index", "") else "right")
+    for name, built in report.indexes.items():
+        parameters = built.manifest.parameters
+        table.add_row(
+            name,
+            built.action,
+            f"{built.manifest.live:,}",
+            _size(built.bytes),
+            str(parameters["hnsw_m"]),
+            str(parameters["ef_construction"]),
+            str(parameters["ef_search"]),
+            "–" if built.recall is None else f"{built.recall:.3f}",
+            f"{built.build_s:.1f} s",
+        )
+    return table
+
+
+def _table(title: str | None) -> Table:
+    return Table(title=title and escape(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+
+
+def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])[:8]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

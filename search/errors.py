@@ -1,0 +1,15 @@
+"""What can go wrong between a query and its hits."""
+
+from storage.errors import ImgrecError
+
+
+class IndexNotFoundError(ImgrecError, LookupError):
+    """The library has no index of this name."""
+
+
+class IndexDamagedError(ImgrecError, ValueError):
+    """The files of an index version do not fit together."""
+
+
+class QueryError(ImgrecError, ValueError):
+    """A query is no image file and no known id."""

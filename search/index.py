@@ -1,0 +1,225 @@
+"""Keep an index in step with the registry: build it, add to it, take from it, or leave it alone."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.errors import IndexDamagedError, IndexNotFoundError
+from search.layout import FORMAT_VERSION, IndexFolder, Manifest, Member, SegmentEntry
+from search.recall import measure_recall
+from search.segment import FLAT, HNSW, Ids, Segment, build_flat, build_hnsw, open_segment, write_segment
+from search.source import from_blobs, from_shards
+from storage.registry import Registry
+
+# An add becomes a segment of its own, for exact search while it is small.
+MAX_FLAT_ROWS = 4_096
+# Beyond these the index is built anew, as one graph.
+MAX_SEGMENTS = 8
+MAX_TOMBSTONE_SHARE = 0.2
+MAX_ADDED_SHARE = 0.5
+# A graph over this many vectors is built in the blink of an eye, so it is not worth two segments.
+ALWAYS_REBUILD_BELOW = 5_000
+RECALL_K = 10
+
+Mask = NDArray[np.bool_]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What became of an index; `recall` is recall@10 against exact search, where a graph was built and measured."""
+
+    manifest: Manifest
+    action: str
+    added: int
+    removed: int
+    build_s: float
+    bytes: int
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class IndexParameters:
+    """How graphs are built. `index_batch_size` changes memory, not the index."""
+
+    hnsw_m: int
+    ef_construction: int
+    ef_search: int
+    index_batch_size: int
+    recall_sample: int
+
+    @property
+    def graph(self) -> dict[str, int]:
+        """The parameters that a rebuild depends on."""
+        return {"hnsw_m": self.hnsw_m, "ef_construction": self.ef_construction}
+
+
+def update_index(
+    registry: Registry,
+    shards_dir: Path,
+    folder: IndexFolder,
+    member: Member,
+    vector_settings: Mapping[str, Any],
+    parameters: IndexParameters,
+) -> IndexReport | None:
+    """Publish a version that holds exactly the live images that have a vector; None if there are none at all.
+
+    A few new vectors become a small segment, deleted ones tombstones; the graph is built anew when it does not exist,
+    has other parameters or fingerprints, or has too many of either. Nothing is published when nothing changed.
+    """
+    started = time.perf_counter()
+    live = registry.live_ids(member.modality, member.fingerprint)
+    current = _open_current(folder, (member,), parameters)
+    if current is None and len(live) == 0:
+        return None
+    change = None if current is None else _Change.between(current, live)
+    parameters_kept = {**parameters.graph, "ef_search": parameters.ef_search}
+    if current is not None and change is not None and not change.needed:
+        manifest = current.manifest
+        if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
+            segments, masks = change.keep(manifest.segments)
+            manifest = folder.publish((member,), vector_settings, parameters_kept, segments, masks)
+        return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
+    recall, masks = None, {}
+    if current is None or change is None or change.wants_rebuild:
+        source = from_shards(registry, shards_dir, member.fingerprint, live, parameters.index_batch_size)
+        segment = build_hnsw(source, len(live), member.dim, **parameters.graph)
+        segments = [_write(folder, HNSW, segment)]
+        recall = measure_recall(segment, parameters.ef_search, RECALL_K, parameters.recall_sample)
+        del segment
+    else:
+        segments, masks = change.keep(current.manifest.segments)
+        if len(change.added):
+            segments.append(_write_added(registry, folder, member, change.added, parameters))
+    manifest = folder.publish((member,), vector_settings, parameters_kept, segments, masks)
+    _mirror_rows(registry, folder, manifest)
+    return IndexReport(
+        manifest=manifest,
+        action="updated" if recall is None and current is not None else "built",
+        added=len(live) if change is None else len(change.added),
+        removed=0 if change is None else change.removed,
+        build_s=time.perf_counter() - started,
+        bytes=folder.size(manifest),
+        recall=recall,
+    )
+
+
+@dataclass(frozen=True)
+class _Current:
+    """The version to build upon; `dead[i]` says of each row of segment i whether it is no longer searched."""
+
+    manifest: Manifest
+    segments: tuple[Segment, ...]
+    dead: tuple[Mask, ...]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The live ids against a version: what to add, how many rows go and come back, and `dead` afterwards."""
+
+    added: Ids
+    removed: int
+    revived: int
+    dead: tuple[Mask, ...]
+    live: int
+
+    @classmethod
+    def between(cls, current: _Current, live: Ids) -> "_Change":
+        dead = tuple(~np.isin(segment.ids, live) for segment in current.segments)
+        indexed = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in current.segments)])
+        pairs = list(zip(dead, current.dead, strict=True))
+        return cls(
+            added=np.setdiff1d(live, indexed),
+            removed=sum(int((now & ~before).sum()) for now, before in pairs),
+            revived=sum(int((before & ~now).sum()) for now, before in pairs),
+            dead=dead,
+            live=len(live),
+        )
+
+    @property
+    def needed(self) -> bool:
+        return bool(len(self.added) or self.removed or self.revived)
+
+    @property
+    def wants_rebuild(self) -> bool:
+        rows = sum(map(len, self.dead))
+        return (
+            self.live < ALWAYS_REBUILD_BELOW
+            or len(self.added) > self.live * MAX_ADDED_SHARE
+            or len(self.dead) + 1 > MAX_SEGMENTS
+            or sum(int(mask.sum()) for mask in self.dead) > rows * MAX_TOMBSTONE_SHARE
+        )
+
+    def keep(self, segments: Sequence[SegmentEntry]) -> tuple[list[SegmentEntry], dict[str, Mask]]:
+        """Return the segments that still hold a live row, and the masks of those that hold a dead one."""
+        kept, masks = [], {}
+        for entry, dead in zip(segments, self.dead, strict=True):
+            count = int(dead.sum())
+            if count < entry.vectors:
+                kept.append(replace(entry, tombstones=count))
+            if count:
+                masks[entry.name] = dead
+        return kept, masks
+
+
+def _open_current(
+    folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters
+) -> _Current | None:
+    """Open the current version if it can be built upon: same vectors, same graph, undamaged."""
+    try:
+        manifest = folder.read_manifest()
+        built_alike = {key: manifest.parameters.get(key) for key in parameters.graph} == parameters.graph
+        if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
+            return None
+        segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)
+        return _Current(manifest, segments, tuple(_mask(folder, manifest, entry) for entry in manifest.segments))
+    except IndexNotFoundError:
+        return None
+    except IndexDamagedError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _mask(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Mask:
+    if not entry.tombstones:
+        return np.zeros(entry.vectors, bool)
+    bits = folder.read_tombstones(manifest.version, entry.name)
+    return np.unpackbits(bits, count=entry.vectors, bitorder="little").astype(bool)
+
+
+def _write_added(
+    registry: Registry, folder: IndexFolder, member: Member, added: Ids, parameters: IndexParameters
+) -> SegmentEntry:
+    source = from_blobs(registry, member.modality, member.fingerprint, added, parameters.index_batch_size)
+    if len(added) <= MAX_FLAT_ROWS:
+        return _write(folder, FLAT, build_flat(source, len(added), member.dim))
+    return _write(folder, HNSW, build_hnsw(source, len(added), member.dim, **parameters.graph))
+
+
+def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:
+    name = folder.new_segment_name()
+    write_segment(folder.segment_dir(name), segment)
+    return SegmentEntry(name, kind, len(segment.ids))
+
+
+def _mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+    """Bring the table `index_rows` in step, for users of SQL; only new segments cost anything."""
+    with registry.transaction():
+        known = registry.mirrored_segments(folder.name)
+        named = {entry.name: entry for entry in manifest.segments}
+        registry.forget_segments(folder.name, known - named.keys())
+        for name in named.keys() - known:
+            ids = open_segment(folder.segment_dir(name), named[name].vectors).ids
+            registry.record_segment(folder.name, name, _plain(ids))
+
+
+def _plain(ids: Ids) -> Iterable[int]:
+    return chain.from_iterable(ids[start : start + 65_536].tolist() for start in range(0, len(ids), 65_536))

@@ -1,0 +1,183 @@
+"""Where an index lies, and how a version is published.
+
+    indexes/<name>/current                              the name of the version that readers open
+    indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
+    indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's rows that are no longer searched
+    indexes/<name>/segments/<segment>/                  index.faiss and ids.npy, written once, shared by versions
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.errors import IndexDamagedError, IndexNotFoundError
+from storage.atomic import atomic_path, write_atomic
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One modality of an index, and its share of the score."""
+
+    modality: str
+    fingerprint: str
+    dim: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """A segment as its version sees it: `tombstones` of its `vectors` rows are no longer searched."""
+
+    name: str
+    kind: str
+    vectors: int
+    tombstones: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of an index. `vector_settings` embed a query the way its vectors were embedded."""
+
+    format_version: int
+    name: str
+    version: str
+    created: str
+    members: tuple[Member, ...]
+    vector_settings: Mapping[str, Any]
+    parameters: Mapping[str, int]
+    segments: tuple[SegmentEntry, ...]
+
+    @property
+    def dim(self) -> int:
+        return sum(member.dim for member in self.members)
+
+    @property
+    def live(self) -> int:
+        """Rows that are searched."""
+        return sum(segment.vectors - segment.tombstones for segment in self.segments)
+
+
+class IndexFolder:
+    """All paths of one index."""
+
+    def __init__(self, indexes_dir: Path, name: str) -> None:
+        self.name = name
+        self.root = indexes_dir / name
+        self.pointer = self.root / "current"
+
+    def segment_dir(self, segment: str) -> Path:
+        return self.root / "segments" / segment
+
+    def version_dir(self, version: str) -> Path:
+        return self.root / "versions" / version
+
+    def manifest_path(self, version: str) -> Path:
+        return self.version_dir(version) / "manifest.json"
+
+    def read_tombstones(self, version: str, segment: str) -> NDArray[np.uint8]:
+        """Read a segment's bitmap, least significant bit first, as FAISS reads it."""
+        path = self.version_dir(version) / f"{segment}.npy"
+        try:
+            return np.asarray(np.load(path), np.uint8)
+        except (OSError, ValueError) as error:
+            raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
+
+    def new_segment_name(self) -> str:
+        return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+    def current_version(self) -> str | None:
+        try:
+            return self.pointer.read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def read_manifest(self, version: str | None = None) -> Manifest:
+        """Read a version's manifest; without a version, the current one's.
+
+        Raises:
+            IndexNotFoundError: nothing is published under this name.
+            IndexDamagedError: the manifest is not there or makes no sense.
+        """
+        version = version or self.current_version()
+        if version is None:
+            raise IndexNotFoundError(f"no index {self.name!r} in {self.root.parent}: `imgrec ingest` builds it")
+        path = self.manifest_path(version)
+        try:
+            facts = json.loads(path.read_bytes())
+            facts["members"] = tuple(Member(**member) for member in facts["members"])
+            facts["segments"] = tuple(SegmentEntry(**segment) for segment in facts["segments"])
+            return Manifest(**facts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
+
+    def publish(
+        self,
+        members: Sequence[Member],
+        vector_settings: Mapping[str, Any],
+        parameters: Mapping[str, int],
+        segments: Sequence[SegmentEntry],
+        tombstones: Mapping[str, NDArray[np.bool_]],
+    ) -> Manifest:
+        """Make these segments the version that readers open from now on, and remove what older versions left.
+
+        `tombstones` has, for every segment with some, one value a row: whether it is no longer searched.
+
+        The version before this one is kept, for readers that are just opening it.
+        """
+        before = self.current_version()
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            name=self.name,
+            version=self.new_segment_name(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            members=tuple(members),
+            vector_settings=dict(vector_settings),
+            parameters=dict(parameters),
+            segments=tuple(segments),
+        )
+        for segment in manifest.segments:
+            if segment.tombstones:
+                with atomic_path(self.version_dir(manifest.version) / f"{segment.name}.npy") as path:
+                    np.save(path, np.packbits(tombstones[segment.name], bitorder="little"))
+        write_atomic(self.manifest_path(manifest.version), json.dumps(asdict(manifest), indent=1).encode())
+        write_atomic(self.pointer, manifest.version.encode())
+        self._remove_all_but({manifest.version, before})
+        return manifest
+
+    def size(self, manifest: Manifest) -> int:
+        """Bytes of the segments of a version."""
+        folders = (self.segment_dir(segment.name) for segment in manifest.segments)
+        return sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+
+    def _remove_all_but(self, versions: set[str | None]) -> None:
+        kept = set()
+        for folder in self.version_dir("x").parent.iterdir():
+            try:
+                manifest = self.read_manifest(folder.name) if folder.name in versions else None
+            except IndexDamagedError:
+                manifest = None
+            if manifest is None:
+                shutil.rmtree(folder)
+            else:
+                kept |= {segment.name for segment in manifest.segments}
+        for folder in self.segment_dir("x").parent.iterdir():
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+
+
+def list_indexes(indexes_dir: Path) -> list[str]:
+    """The names of the indexes that are published."""
+    if not indexes_dir.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(indexes_dir) if (Path(entry.path) / "current").is_file())

@@ -1,0 +1,66 @@
+"""A contact sheet: the query, its hits and their scores in one picture."""
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from search.searcher import Answer
+from storage.atomic import atomic_path
+from storage.errors import ImageError
+from storage.images import decode
+from storage.probe import read_regular
+
+TILE = 240
+CAPTION = 44
+MARGIN = 16
+COLUMNS = 6
+INK, FAINT, PAPER, EMPTY, ACCENT = "#1f2328", "#6e7781", "white", "#f0f1f3", "#0969da"
+
+
+def write_preview(path: Path, answer: Answer, query_file: Path, images_root: Path) -> None:
+    """Write a contact sheet of the query and its hits as PNG (or whatever `path`'s suffix says)."""
+    cells = [("query", query_file.name, query_file, ACCENT)]
+    cells += [(f"{hit.rank}   {hit.score:.3f}", hit.path, images_root / hit.file, INK) for hit in answer.hits]
+    columns = min(COLUMNS, len(cells))
+    rows = -(-len(cells) // columns)
+    step_x, step_y = TILE + MARGIN, TILE + CAPTION + MARGIN
+    sheet = Image.new("RGB", (columns * step_x + MARGIN, rows * step_y + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, (title, name, file, ink) in enumerate(cells):
+        x, y = MARGIN + place % columns * step_x, MARGIN + place // columns * step_y
+        tile = _tile(file)
+        sheet.paste(tile, (x, y))
+        if place == 0:
+            draw.rectangle((x - 3, y - 3, x + TILE + 2, y + TILE + 2), outline=ACCENT, width=3)
+        draw.text((x, y + TILE + 5), title, INK if ink is None else ink, _font(16))
+        draw.text((x, y + TILE + 25), _shorten(draw, name), FAINT, _font(13))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)
+
+
+def _tile(file: Path) -> Image.Image:
+    try:
+        data, _ = read_regular(file)
+        picture = Image.fromarray(decode(data, TILE, max_megapixels=256))
+    except (OSError, ImageError):  # gone or damaged since it was indexed: its score still stands
+        return _placeholder()
+    return ImageOps.pad(picture, (TILE, TILE), Image.Resampling.LANCZOS, color=EMPTY)
+
+
+def _placeholder() -> Image.Image:
+    tile = Image.new("RGB", (TILE, TILE), EMPTY)
+    ImageDraw.Draw(tile).text((TILE // 2, TILE // 2), "not readable now", FAINT, _font(16), anchor="mm")
+    return tile
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _shorten(draw: ImageDraw.ImageDraw, name: str) -> str:
+    """Cut a path from the left, where it says least, until it fits below a tile."""
+    if draw.textlength(name, _font(13)) <= TILE:
+        return name
+    while name and draw.textlength(f"…{name}", _font(13)) > TILE:
+        name = name[1:]
+    return f"…{name}"

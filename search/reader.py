@@ -1,0 +1,67 @@
+"""An open version of an index: vectors in, ids and scores out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from search.layout import IndexFolder, Manifest, SegmentEntry
+from search.segment import HNSW, Ids, Segment, Vectors, open_segment
+
+NO_ID = -1
+
+
+@dataclass(frozen=True)
+class _OpenSegment:
+    segment: Segment
+    kind: str
+    selector: Any  # a faiss.IDSelector, or None where every row is searched
+    bitmap: Any  # keeps the selector's memory alive
+
+
+class IndexReader:
+    """Searches one version; it goes on serving what it opened, whatever is published meanwhile."""
+
+    def __init__(self, folder: IndexFolder) -> None:
+        self.manifest: Manifest = folder.read_manifest()
+        self._segments = [_open(folder, self.manifest, entry) for entry in self.manifest.segments]
+
+    def search(self, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
+        """Return scores and image ids, both (queries, k), best first; short rows end in id -1 and score -inf.
+
+        `queries` is (N, dim) float32 of unit rows.
+        """
+        results = [_search(opened, queries, k, ef_search) for opened in self._segments]
+        if len(results) == 1:
+            return results[0]
+        if not results:
+            return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), NO_ID, np.int64)
+        scores = np.concatenate([result[0] for result in results], axis=1)
+        ids = np.concatenate([result[1] for result in results], axis=1)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
+
+
+def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _OpenSegment:
+    segment = open_segment(folder.segment_dir(entry.name), entry.vectors)
+    if not entry.tombstones:
+        return _OpenSegment(segment, entry.kind, None, None)
+    bitmap = folder.read_tombstones(manifest.version, entry.name)
+    dead = faiss.IDSelectorBitmap(entry.vectors, faiss.swig_ptr(bitmap))
+    return _OpenSegment(segment, entry.kind, faiss.IDSelectorNot(dead), (bitmap, dead))
+
+
+def _search(opened: _OpenSegment, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
+    if opened.kind == HNSW:
+        parameters = faiss.SearchParametersHNSW(sel=opened.selector, efSearch=max(ef_search, k))
+    else:
+        parameters = faiss.SearchParameters(sel=opened.selector)
+    scores, offsets = opened.segment.index.search(queries, k, params=parameters)
+    # FAISS ends short rows with offset -1 and the lowest float.
+    short = offsets < 0
+    ids = opened.segment.ids[offsets]
+    if short.any():
+        ids[short] = NO_ID
+        scores[short] = -np.inf
+    return scores, ids

@@ -1,0 +1,227 @@
+"""Queries → hits: the library call behind the command, the task and the flow."""
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedders.base import Embedder
+from embedders.catalogue import create_embedders
+from embedders.errors import EmbedderParameterError
+from search.errors import IndexDamagedError, QueryError
+from search.layout import IndexFolder, Member, list_indexes
+from search.reader import NO_ID, IndexReader
+from search.segment import Vectors
+from storage.errors import ImageError
+from storage.images import decode, printable
+from storage.library import open_library
+from storage.probe import read_regular
+from storage.registry import Registry
+
+_ID = re.compile(r"id:(\d+)")
+_EMPTY: Mapping[str, float | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One image found. Scores are cosines in [-1, 1]; `scores` has one a modality, None where there is no vector."""
+
+    rank: int
+    id: int
+    path: str
+    score: float
+    scores: Mapping[str, float | None]
+    file: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The hits of one query, best first, and the milliseconds that each step took."""
+
+    query: str
+    index: str
+    version: str
+    ef_search: int
+    hits: tuple[Hit, ...]
+    decode_ms: float
+    embed_ms: float
+    search_ms: float
+
+
+@dataclass(frozen=True)
+class _Query:
+    text: str
+    vectors: Mapping[str, Vectors]  # modality → (dim,)
+    decode_ms: float = 0.0
+    embed_ms: float = 0.0
+
+
+class Searcher:
+    """Answers queries from a library's index. Keeps it open; a version published meanwhile is taken up by itself.
+
+    Raises:
+        LibraryNotFoundError: there is no library.
+        IndexNotFoundError: it has no index of this name.
+    """
+
+    def __init__(
+        self, library: Path | str, index: str | None = None, ef_search: int | None = None, max_megapixels: float = 256
+    ) -> None:
+        self.library = open_library(Path(library))
+        self._ef_search = ef_search
+        self._max_megapixels = max_megapixels
+        self._stack = ExitStack()
+        self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
+        self._folder = IndexFolder(self.library.indexes_dir, index or default_index(self.library.indexes_dir))
+        self._open_reader()
+
+    def __enter__(self) -> "Searcher":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def index(self) -> str:
+        return self._folder.name
+
+    @property
+    def ef_search(self) -> int:
+        return self._ef_search or self._reader.manifest.parameters["ef_search"]
+
+    def search(
+        self, queries: Sequence[str | os.PathLike[str]], top_k: int = 10, all_scores: bool = False
+    ) -> list[Answer]:
+        """Find the `top_k` images most like each query: the path of an image file, or `id:N` of the library.
+
+        With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
+        the index's; those of `id:N` always do.
+
+        Raises:
+            QueryError: a query is neither a readable image nor a known id.
+        """
+        return [self._answer(query, top_k) for query in self._prepare(queries, all_scores)]
+
+    def query_file(self, query: str) -> Path:
+        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
+        if matched := _ID.fullmatch(query):
+            row = self._registry.images([int(matched[1])])[int(matched[1])]
+            return Path(self.library.images_root) / row.file_path
+        return Path(query).expanduser()
+
+    def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
+        """Find the `top_k` images nearest to each row of `vectors`: (N, dim) float32, rows of L2 norm 1."""
+        self._refresh()
+        scores, ids = self._reader.search(vectors, top_k, self.ef_search)
+        rows = self._registry.images(np.unique(ids).tolist())
+        name = self._members[0].modality
+        return [
+            [
+                Hit(rank, image_id, row.path, score, {name: score}, row.file_path)
+                for rank, (image_id, score) in enumerate(zip(some_ids, some_scores, strict=True), 1)
+                if (row := rows.get(image_id)) is not None
+            ]
+            for some_ids, some_scores in zip(ids.tolist(), np.clip(scores, -1, 1).tolist(), strict=True)
+        ]
+
+    def _answer(self, query: _Query, top_k: int) -> Answer:
+        started = time.perf_counter()
+        vector = query.vectors[self._members[0].modality]
+        hits = self._with_scores(query, self.search_vectors(vector[np.newaxis], top_k)[0])
+        return Answer(
+            query=query.text,
+            index=self.index,
+            version=self._reader.manifest.version,
+            ef_search=self.ef_search,
+            hits=tuple(hits),
+            decode_ms=query.decode_ms,
+            embed_ms=query.embed_ms,
+            search_ms=(time.perf_counter() - started) * 1e3,
+        )
+
+    def _with_scores(self, query: _Query, hits: list[Hit]) -> list[Hit]:
+        """Add the scores of the modalities that the query has and the index has not, from stored vectors."""
+        others = query.vectors.keys() - {member.modality for member in self._members}
+        if not others:
+            return hits
+        ids = [hit.id for hit in hits]
+        more: dict[int, dict[str, float | None]] = {image_id: {} for image_id in ids}
+        for modality in sorted(others):
+            stored = self._registry.vectors(modality, self._embedders[modality].spec.fingerprint, ids)
+            for image_id in ids:
+                vector = stored.get(image_id)
+                score = None if vector is None else float(np.clip(query.vectors[modality] @ vector, -1, 1))
+                more[image_id][modality] = score
+        return [
+            Hit(hit.rank, hit.id, hit.path, hit.score, {**hit.scores, **more[hit.id]}, hit.file) for hit in hits
+        ]
+
+    def _prepare(self, queries: Sequence[str | os.PathLike[str]], all_scores: bool) -> list[_Query]:
+        self._refresh()
+        return [self._prepare_one(os.fspath(query), all_scores) for query in queries]
+
+    def _prepare_one(self, query: str, all_scores: bool) -> _Query:
+        if matched := _ID.fullmatch(query):
+            return _Query(query, self._stored(query, int(matched[1])))
+        started = time.perf_counter()
+        try:
+            data, _ = read_regular(Path(query).expanduser())
+            pixels = decode(data, self._reader.manifest.vector_settings["decode_min_side"], self._max_megapixels)
+        except OSError as error:
+            raise QueryError(
+                f"query {printable(query)} cannot be read ({error.strerror or error}): "
+                "give the path of an image, or id:N for an image of the library"
+            ) from error
+        except ImageError as error:
+            raise QueryError(f"query {printable(query)}: {error}") from error
+        decoded = time.perf_counter()
+        wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
+        vectors = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
+        embedded = time.perf_counter()
+        return _Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+
+    def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
+        vectors = {}
+        for modality, embedder in self._embedders.items():
+            stored = self._registry.vectors(modality, embedder.spec.fingerprint, [image_id])
+            if image_id in stored:
+                vectors[modality] = stored[image_id]
+        needed = [member.modality for member in self._members if member.modality not in vectors]
+        if needed and not self._registry.images([image_id]):
+            raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
+        if needed:
+            raise QueryError(f"query {query}: this image has no {', '.join(needed)} vector; see `imgrec failures`")
+        return vectors
+
+    def _refresh(self) -> None:
+        """Take up a newer version, if one was published; if it cannot be opened, go on with the one that is open."""
+        version = self._folder.current_version()
+        if version not in (None, self._reader.manifest.version):
+            self._open_reader()
+
+    def _open_reader(self) -> None:
+        try:
+            self._reader = IndexReader(self._folder)
+        except IndexDamagedError:  # a version may be replaced twice between reading its name and opening it
+            self._reader = IndexReader(self._folder)
+        manifest = self._reader.manifest
+        self._members: tuple[Member, ...] = manifest.members
+        modalities = [*self.library.modalities, *(member.modality for member in manifest.members)]
+        self._embedders: dict[str, Embedder] = create_embedders(dict.fromkeys(modalities), manifest.vector_settings)
+        for member in manifest.members:
+            if self._embedders[member.modality].spec.fingerprint != member.fingerprint:
+                raise EmbedderParameterError(
+                    f"index {self.index} was made by another version of {member.modality} than this program has: "
+                    "run `imgrec ingest`"
+                )
+
+
+def default_index(indexes_dir: Path) -> str:
+    """The index that is searched when none is named."""
+    names = list_indexes(indexes_dir)
+    return names[0] if names else "color"

@@ -1,0 +1,135 @@
+"""A library on disk: every path in it, and the few facts that hold for its whole life (library.json)."""
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from storage.atomic import write_atomic
+from storage.errors import LibraryFormatError, LibraryNotFoundError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Library:
+    """The one owner of every path in a library.
+
+    `vector_settings` are the settings that change vectors, kept from the library's creation on.
+    """
+
+    root: Path
+    uuid: str
+    format_version: int
+    images_root: str
+    modalities: tuple[str, ...]
+    vector_settings: Mapping[str, Any]
+    created: str
+
+    @property
+    def registry_path(self) -> Path:
+        return self.root / "registry.sqlite"
+
+    @property
+    def shards_dir(self) -> Path:
+        return self.root / "shards"
+
+    @property
+    def indexes_dir(self) -> Path:
+        return self.root / "indexes"
+
+    @property
+    def chunks_dir(self) -> Path:
+        """Where the work of the running ingest is described, one file a chunk."""
+        return self.root / "chunks"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts_dir(self) -> Path:
+        return self.root / "mlflow-artifacts"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / "imgrec.toml"
+
+    def save(self) -> None:
+        facts = {key: value for key, value in asdict(self).items() if key != "root"}
+        write_atomic(_facts_path(self.root), json.dumps(facts, indent=2).encode())
+
+    def with_images_root(self, images_root: Path) -> "Library":
+        """Return and save this library for photos that moved to `images_root`."""
+        moved = replace(self, images_root=os.fspath(images_root))
+        moved.save()
+        return moved
+
+    def with_vector_settings(self, vector_settings: Mapping[str, Any]) -> "Library":
+        """Return and save this library with settings that give its images new vectors at the next ingest."""
+        changed = replace(self, vector_settings=dict(vector_settings))
+        changed.save()
+        return changed
+
+    def with_modalities(self, modalities: tuple[str, ...]) -> "Library":
+        """Return and save this library with another set of modalities to compute."""
+        changed = replace(self, modalities=modalities)
+        changed.save()
+        return changed
+
+
+def create_library(
+    root: Path, images_root: Path, modalities: tuple[str, ...], vector_settings: Mapping[str, Any]
+) -> Library:
+    """Make an empty library; library.json is written last, so that half a library is none."""
+    library = Library(
+        root=root,
+        uuid=str(uuid.uuid4()),
+        format_version=FORMAT_VERSION,
+        images_root=os.fspath(images_root),
+        modalities=modalities,
+        vector_settings=dict(vector_settings),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    library.save()
+    return library
+
+
+def is_library(root: Path) -> bool:
+    return _facts_path(root).is_file()
+
+
+def open_library(root: Path) -> Library:
+    """Read library.json.
+
+    Raises:
+        LibraryNotFoundError: there is no library at `root`.
+        LibraryFormatError: it is damaged, or of a newer format than this program knows.
+    """
+    path = _facts_path(root)
+    try:
+        facts = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise LibraryNotFoundError(
+            f"no library at {root}: make one with `imgrec ingest PHOTOS --library {root}`"
+        ) from None
+    except ValueError as error:
+        raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error
+    version = facts.get("format_version") if isinstance(facts, dict) else None
+    if not isinstance(version, int):
+        raise LibraryFormatError(f"{path} is not a library.json: restore it from a backup")
+    if version > FORMAT_VERSION:
+        raise LibraryFormatError(
+            f"{root} has format {version}, this imgrec knows up to {FORMAT_VERSION}: upgrade image-recommender"
+        )
+    facts["modalities"] = tuple(facts["modalities"])
+    return Library(root=root, **facts)
+
+
+def _facts_path(root: Path) -> Path:
+    return root / "library.json"

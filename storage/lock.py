@@ -1,0 +1,87 @@
+"""One writer a library: a kernel file lock, plus a heartbeat for hosts that do not share kernel locks."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from storage.atomic import write_atomic
+from storage.errors import LibraryLockedError
+
+HEARTBEAT_S = 20.0
+STALE_AFTER_S = 3 * HEARTBEAT_S
+
+
+@contextmanager
+def writer_lock(root: Path) -> Iterator[None]:
+    """Hold the library at `root` for writing.
+
+    The kernel frees its lock when the holder dies, however it dies. Where the file system does not carry locks from
+    host to host (some NFS mounts), a holder elsewhere counts as dead after three missed heartbeats.
+
+    Raises:
+        LibraryLockedError: somebody else holds it; the message says who and since when.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / ".lock", timeout=0)
+    holder_path = root / "lock.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LibraryLockedError(_refusal(root, _read_holder(holder_path))) from None
+    try:
+        holder = _read_holder(holder_path)
+        if holder is not None and _alive_elsewhere(holder, holder_path):
+            raise LibraryLockedError(_refusal(root, holder))
+        with _heartbeat(holder_path):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _heartbeat(holder_path: Path) -> Iterator[None]:
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_atomic(holder_path, json.dumps(mine).encode())
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_S):
+            os.utime(holder_path)
+
+    thread = threading.Thread(target=beat, name="imgrec-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        holder_path.unlink(missing_ok=True)
+
+
+def _read_holder(path: Path) -> dict[str, object] | None:
+    try:
+        holder = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return holder if isinstance(holder, dict) else None
+
+
+def _alive_elsewhere(holder: dict[str, object], path: Path) -> bool:
+    return holder.get("host") != socket.gethostname() and time.time() - path.stat().st_mtime < STALE_AFTER_S
+
+
+def _refusal(root: Path, holder: dict[str, object] | None) -> str:
+    who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another process"
+    return f"{root} is being written by {who}: wait for it to end, or use another --library"

@@ -1,0 +1,82 @@
+"""SQL for users: DuckDB views over the registry and the shards, read-only and offline."""
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from storage.errors import ImgrecError
+from storage.library import Library
+from storage.names import check_modality
+from storage.registry import Registry
+from storage.shards import list_shards
+
+_ROWS = 50_000
+
+
+class SqlError(ImgrecError, ValueError):
+    """DuckDB did not take a statement."""
+
+
+def run_sql(library: Library, statement: str, fingerprints: dict[str, str]) -> tuple[list[str], list[Sequence[object]]]:
+    """Run a statement over the view `images` and one view per modality; return column names and rows.
+
+    `images` has id, path, size, modified, width, height, format, status (`missing` where a photo is gone), reason and
+    content_hash (hex). A modality's view has image_id, path and vector (FLOAT[]), read from the shards only if asked
+    for. `fingerprints` says by modality which vectors are meant. DuckDB's own SQLite reader would have to be
+    downloaded, so rows travel as Arrow tables.
+
+    Raises:
+        SqlError: the statement is wrong, or reaches outside of the library.
+    """
+    with Registry.open_for_reading(library.registry_path) as registry, duckdb.connect(":memory:") as connection:
+        connection.register("images_table", _images(registry))
+        connection.execute("CREATE VIEW images AS SELECT * FROM images_table")
+        for modality, fingerprint in fingerprints.items():
+            _create_view(connection, library, check_modality(modality), fingerprint)
+        try:
+            result = connection.execute(statement)
+            names = [column[0] for column in result.description or ()]
+            return names, result.fetchall()
+        except duckdb.Error as error:
+            raise SqlError(f"SQL: {' '.join(str(error).split())}") from error
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, library: Library, modality: str, fingerprint: str) -> None:
+    paths = [str(path) for path in list_shards(library.shards_dir, fingerprint)]
+    if paths:
+        shards = connection.read_parquet(paths)
+        connection.register(f"{modality}_shards", shards)
+        vectors = f"""SELECT i.id AS image_id, any_value(i.path) AS path, any_value(s.vector) AS vector
+                      FROM {modality}_shards AS s JOIN images AS i ON lower(hex(s.content_hash)) = i.content_hash
+                      GROUP BY i.id"""
+    else:
+        vectors = "SELECT 0::BIGINT AS image_id, '' AS path, []::FLOAT[] AS vector WHERE false"
+    connection.execute(f"CREATE VIEW {modality} AS {vectors}")
+
+
+def _images(registry: Registry) -> pa.Table:
+    schema = pa.schema(
+        [
+            ("id", pa.int64()),
+            ("path", pa.string()),
+            ("size", pa.int64()),
+            ("modified", pa.timestamp("ns", "UTC")),
+            ("width", pa.int64()),
+            ("height", pa.int64()),
+            ("format", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("content_hash", pa.string()),
+        ]
+    )
+    cursor = registry.connection.execute(
+        """SELECT id, path, size, mtime_ns, width, height, format,
+                  CASE WHEN missing_since IS NULL THEN status ELSE 'missing' END, reason, lower(hex(content_hash))
+           FROM images ORDER BY id"""
+    )
+    batches = []
+    while rows := cursor.fetchmany(_ROWS):
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
+        batches.append(pa.record_batch(columns, schema=schema))
+    return pa.Table.from_batches(batches, schema)

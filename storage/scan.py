@@ -1,0 +1,100 @@
+"""Bring the registry up to date with a folder of photos."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from storage import identity
+from storage.errors import PhotoRootError, PhotosVanishedError
+from storage.identity import Comparison, Identified
+from storage.images import printable
+from storage.pool import map_bounded
+from storage.probe import probe_files
+from storage.registry import Registry
+from storage.walk import WalkReport, walk_photos
+
+FILES_PER_PROBE = 16
+# Below this many photos a share says little: one deleted photo of three is no lost disk.
+SHARE_NEEDS_PHOTOS = 20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a scan found, in files, and what it did, in images."""
+
+    found: int
+    unchanged: int
+    identified: Identified
+    other_files: dict[str, int]
+    unreadable_folders: dict[str, str]
+
+
+def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport]:
+    """Say what a scan would find, reading no photo and changing nothing."""
+    _check_root(root)
+    report = WalkReport()
+    identity.record_walk(registry.connection, walk_photos(root, report))
+    return identity.compare(registry.connection, list(report.unreadable_folders)), report
+
+
+def scan_photos(
+    registry: Registry,
+    root: Path,
+    pool: Executor,
+    max_missing_share: float,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
+) -> ScanReport:
+    """Find new, changed, moved, copied and missing photos below `root` and write that to the registry.
+
+    Only files that are new or whose stat changed are read, in `pool`; `on_read(done, total)` hears of the progress.
+
+    Raises:
+        PhotoRootError: `root` is not there.
+        PhotosVanishedError: more than `max_missing_share` of the photos would be marked missing; nothing was written.
+    """
+    connection = registry.connection
+    comparison, walked = preview_scan(registry, root)
+    if comparison.found == 0 and comparison.present and max_missing_share < 1:
+        raise _vanished(root, comparison.present, comparison.present)
+    identity.discard_stale_probes(connection)
+    done = 0
+    paths = identity.files_to_read(connection, FILES_PER_PROBE)
+    for probes in map_bounded(pool, partial(probe_files, str(root)), paths, in_flight=64):
+        identity.record_probes(connection, probes)
+        done += len(probes)
+        on_read(done, comparison.to_read)
+    with registry.transaction():
+        identified = identity.apply(connection, datetime.now(UTC).isoformat())
+        share = identified.missing / max(comparison.present, 1)
+        if comparison.present >= SHARE_NEEDS_PHOTOS and share > max_missing_share:
+            raise _vanished(root, identified.missing, comparison.present)
+    for folder, reason in walked.unreadable_folders.items():
+        logger.warning("%s cannot be read (%s): its photos stay as they were", root / printable(folder), reason)
+    return ScanReport(
+        found=comparison.found,
+        unchanged=comparison.unchanged,
+        identified=identified,
+        other_files=dict(walked.other_files),
+        unreadable_folders=walked.unreadable_folders,
+    )
+
+
+def _check_root(root: Path) -> None:
+    if not root.is_dir():
+        raise PhotoRootError(
+            f"{printable(str(root))} is no folder: mount it, or if the photos moved run "
+            "`imgrec ingest NEW_FOLDER --photos-moved`"
+        )
+
+
+def _vanished(root: Path, gone: int, present: int) -> PhotosVanishedError:
+    return PhotosVanishedError(
+        f"{gone:,} of {present:,} photos are gone from {printable(str(root))}: if a disk is missing, mount it; "
+        "if they were deleted, run again with --accept-missing"
+    )

@@ -1,0 +1,76 @@
+"""Find the photos below a folder."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+HEIF_SUFFIXES = frozenset({".heic", ".heif"})
+
+
+class FoundFile(NamedTuple):
+    """A photo's path relative to the root (surrogate-escaped where it is not UTF-8) and its stat."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass
+class WalkReport:
+    """What a walk saw beside photos."""
+
+    other_files: Counter[str] = field(default_factory=Counter)
+    unreadable_folders: dict[str, str] = field(default_factory=dict)
+
+
+def photo_suffixes() -> frozenset[str]:
+    """The file suffixes that count as photos: HEIF only where the [heif] extra is installed."""
+    from importlib.util import find_spec
+
+    return SUFFIXES | HEIF_SUFFIXES if find_spec("pillow_heif") else SUFFIXES
+
+
+def walk_photos(root: Path, report: WalkReport) -> Iterator[FoundFile]:
+    """Yield every photo below `root`, folder by folder, in the order of names.
+
+    Symbolic links are not followed (they are counted as `symlink`), so that a loop cannot trap the walk and no photo
+    counts twice. Folders that hold a library are left out, and so are macOS's `._` twins. A folder that cannot be
+    read goes into the report, so that nobody takes its photos for deleted.
+    """
+    suffixes = photo_suffixes()
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(root / folder if folder else root) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            report.unreadable_folders[folder] = error.strerror or str(error)
+            continue
+        if folder and {"library.json", "registry.sqlite"} <= {entry.name for entry in found}:
+            report.other_files["library"] += 1
+            continue
+        prefix = f"{folder}/" if folder else ""
+        below = []
+        for entry in found:
+            name = entry.name
+            if entry.is_symlink():
+                report.other_files["symlink"] += 1
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(prefix + name)
+            elif (suffix := os.path.splitext(name)[1].lower()) not in suffixes or name.startswith("._"):
+                report.other_files[suffix or "no suffix"] += 1
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    stat = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # deleted since the folder was listed
+                yield FoundFile(prefix + name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            else:
+                report.other_files["device, socket or pipe"] += 1
+        folders.extend(reversed(below))

@@ -1,0 +1,38 @@
+"""What the tasks of one running flow share and Prefect cannot carry: worker processes and the progress display."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from storage.pool import WorkerPool, available_cpus
+
+
+@dataclass(frozen=True)
+class Driver:
+    """`on_read(done, total)` hears of files read by the scan, `on_images(count)` of images embedded."""
+
+    pool: WorkerPool
+    on_read: Callable[[int, int], None] = lambda done, total: None
+    on_images: Callable[[int], None] = lambda count: None
+
+
+_current: ContextVar[Driver] = ContextVar("imgrec_driver")
+
+
+@contextmanager
+def driving(
+    workers: int | None, on_read: Callable[[int, int], None], on_images: Callable[[int], None]
+) -> Iterator[Driver]:
+    """Give the tasks of this flow run `workers` processes (default: one a core)."""
+    pool = WorkerPool(workers or available_cpus(), preload=["embedders.worker", "storage.probe"])
+    token = _current.set(Driver(pool, on_read, on_images))
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def current_driver() -> Driver:
+    return _current.get()

@@ -1,0 +1,28 @@
+"""Scan the photos, and take up shards that a killed ingest left."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage.library import Library
+from storage.mirror import adopt_shards
+from storage.registry import Registry
+from storage.scan import ScanReport, scan_photos
+from tasks.driver import current_driver
+from tasks.retrying import RETRYING
+
+
+@task(name="scan", task_run_name="scan {images_root}", cache_policy=NO_CACHE, **RETRYING)
+def scan(registry_path: Path, images_root: Path, max_missing_share: float) -> ScanReport:
+    """Bring the registry up to date with the folder of photos. Never cached: the folder is what it is now."""
+    driver = current_driver()
+    with Registry.open_for_writing(registry_path) as registry:
+        return scan_photos(registry, images_root, driver.pool, max_missing_share, driver.on_read)
+
+
+@task(name="adopt", task_run_name="adopt shards", cache_policy=NO_CACHE, **RETRYING)
+def adopt(library: Library) -> int:
+    """Mirror shards that the registry does not know; return how many vectors that brought."""
+    with Registry.open_for_writing(library.registry_path) as registry:
+        return adopt_shards(registry, library.shards_dir)

@@ -1,0 +1,23 @@
+"""Search as a task, for flows that go on with the hits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from search.searcher import Answer, Searcher
+
+
+@task(name="search", task_run_name="search {library.name}", cache_policy=NO_CACHE)
+def search(
+    library: Path,
+    queries: Sequence[str],
+    index: str | None = None,
+    top_k: int = 10,
+    ef_search: int | None = None,
+    all_scores: bool = False,
+) -> list[Answer]:
+    """Find the images most like each query; see `search.Searcher.search`."""
+    with Searcher(library, index, ef_search) as searcher:
+        return searcher.search(queries, top_k, all_scores)
