@@ -16,6 +16,8 @@ _DEFAULTS = {
     # A tracking server that is down costs seconds, not the seven patient retries of the default.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # It tells of every table that it creates.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

@@ -59,10 +59,14 @@ class Settings(BaseSettings):
 
     # Where
     images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
-    library: FolderPath = Field(DEFAULT_LIBRARY.expanduser(), validate_default=True, description="folder of the library")
+    library: FolderPath = Field(
+        DEFAULT_LIBRARY.expanduser(), validate_default=True, description="folder of the library"
+    )
 
     # Vectors: bins and decode_min_side change them, so a library keeps those of its creation
-    modalities: Names | None = Field(None, min_length=1, description="modalities to compute; a library remembers its own")
+    modalities: Names | None = Field(
+        None, min_length=1, description="modalities to compute; a library remembers its own"
+    )
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
@@ -71,7 +75,9 @@ class Settings(BaseSettings):
     batch_size: int = Field(512, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; default: one a core")
-    retries: int = Field(3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again")
+    retries: int = Field(
+        3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again"
+    )
     max_missing_share: Share = Field(0.5, description="more photos than this share gone at once stops the ingest")
     max_failed_share: Share = Field(1.0, description="more failed images than this share makes the ingest an error")
 
@@ -114,7 +120,9 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(details) for details in error.errors())) from None
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{' or '.join(str(f) for f in files if f.is_file())} is no valid TOML: {error}") from None
+            raise SettingsError(
+                f"{' or '.join(str(f) for f in files if f.is_file())} is no valid TOML: {error}"
+            ) from None
 
     def given_vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as far as some source named them."""

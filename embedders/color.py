@@ -51,9 +51,7 @@ class ColorEmbedder(Embedder):
         vectors = np.empty((len(batch), self.spec.dim), np.float32)
         for row, pixels in enumerate(batch):
             hsv = cv2.cvtColor(_shrink(pixels), cv2.COLOR_RGB2HSV_FULL)
-            hue, saturation, value = (
-                table[hsv[..., channel]] for channel, table in enumerate(self._tables)
-            )
+            hue, saturation, value = (table[hsv[..., channel]] for channel, table in enumerate(self._tables))
             counts = np.bincount((hue + saturation + value).reshape(-1), minlength=self.spec.dim)
             vectors[row] = np.sqrt(counts / counts.sum())
         return vectors

@@ -20,7 +20,7 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option("0.1.0", prog_name="imgrec")
+@click.version_option(package_name="image-recommender", prog_name="imgrec")
 @click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log, and tracebacks of errors.")
 @click.pass_context
 def cli(context: click.Context, verbose: bool) -> None:
@@ -206,11 +206,10 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
     imgrec sql "select format, count(*) from images group by format"
     imgrec sql "select path, vector[1:4] from color limit 3"
     """
+    from embedders.catalogue import create_embedders
     from flows.tables import print_rows
     from storage.library import open_library
     from storage.queries import run_sql
-
-    from embedders.catalogue import create_embedders
 
     home = open_library(Settings.load(library=library).library)
     embedders = create_embedders(home.modalities, home.vector_settings)

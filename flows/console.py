@@ -1,6 +1,7 @@
 """What a person sees of a flow in a terminal: warnings of ours, and none of the orchestrator's log."""
 
 import logging
+import os
 
 import click
 
@@ -11,17 +12,13 @@ class _PlainHandler(logging.Handler):
 
 
 def speak_plainly(verbose: bool) -> None:
-    """Keep Prefect's log off the terminal (its UI still gets it) and show our warnings as single lines."""
+    """Keep Prefect's log off the terminal (its UI still gets it) and show our warnings as single lines.
+
+    Comes before the first import of Prefect, which reads the level from the environment.
+    """
     if verbose:
         return
-    import prefect  # noqa: F401 - sets up its logging, which is then changed
-    from prefect.logging.handlers import PrefectConsoleHandler
-
-    names = [name for name in logging.root.manager.loggerDict if name.startswith("prefect")]
-    for logger in (logging.getLogger(), *map(logging.getLogger, names)):
-        for handler in logger.handlers:
-            if isinstance(handler, PrefectConsoleHandler):
-                handler.setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     handler = _PlainHandler(logging.WARNING)
     for room in ("storage", "embedders", "search", "tasks"):
         logging.getLogger(room).addHandler(handler)

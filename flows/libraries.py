@@ -52,7 +52,9 @@ def preview_library(settings: Settings) -> Library:
 
 def _create(settings: Settings) -> Library:
     root = _photo_folder(settings)
-    if settings.library.is_dir() and any(entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()):
+    if settings.library.is_dir() and any(
+        entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
+    ):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
     create_embedders(_modalities(settings), settings.vector_settings())
     return create_library(settings.library, root, _modalities(settings), settings.vector_settings())
@@ -89,7 +91,9 @@ def _check_root(library: Library, settings: Settings) -> Library:
 
 
 def _refusal(library: Library, differing: dict[str, object]) -> str:
-    told = "; ".join(f"{name} = {value}, but {library.vector_settings.get(name)} there" for name, value in differing.items())
+    told = "; ".join(
+        f"{name} = {value}, but {library.vector_settings.get(name)} there" for name, value in differing.items()
+    )
     flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "

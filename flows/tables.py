@@ -85,7 +85,9 @@ def print_estimate(estimate: Estimate) -> None:
 def print_status(facts: Mapping[str, Any]) -> None:
     """Print what a library holds."""
     console = Console()
-    console.print(f"library {escape(facts['library'])} of {escape(facts['images_root'])}", highlight=False, soft_wrap=True)
+    console.print(
+        f"library {escape(facts['library'])} of {escape(facts['images_root'])}", highlight=False, soft_wrap=True
+    )
     table = _table(None)
     table.add_column("what")
     table.add_column("number", justify="right")
@@ -126,7 +128,7 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def _index_table(report: IngestReport) -> Table:
     table = _table("Indexes")
-    headings = ("index", "", "vectors", "size", "M", "efConstruction", "efSearch", "recall@10", "build")
+    headings = ("index", "", "vectors", "size", "M/efC/efS", "recall@10", "build")
     for heading in headings:
         table.add_column(heading, justify="left" if heading in ("index", "") else "right")
     for name, built in report.indexes.items():
@@ -136,9 +138,7 @@ def _index_table(report: IngestReport) -> Table:
             built.action,
             f"{built.manifest.live:,}",
             _size(built.bytes),
-            str(parameters["hnsw_m"]),
-            str(parameters["ef_construction"]),
-            str(parameters["ef_search"]),
+            f"{parameters['hnsw_m']}/{parameters['ef_construction']}/{parameters['ef_search']}",
             "–" if built.recall is None else f"{built.recall:.3f}",
             f"{built.build_s:.1f} s",
         )

@@ -170,9 +170,7 @@ class _Change:
         return kept, masks
 
 
-def _open_current(
-    folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters
-) -> _Current | None:
+def _open_current(folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters) -> _Current | None:
     """Open the current version if it can be built upon: same vectors, same graph, undamaged."""
     try:
         manifest = folder.read_manifest()

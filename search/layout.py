@@ -1,9 +1,9 @@
 """Where an index lies, and how a version is published.
 
-    indexes/<name>/current                              the name of the version that readers open
-    indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
-    indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's rows that are no longer searched
-    indexes/<name>/segments/<segment>/                  index.faiss and ids.npy, written once, shared by versions
+indexes/<name>/current                              the name of the version that readers open
+indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
+indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's rows that are no longer searched
+indexes/<name>/segments/<segment>/                  index.faiss and ids.npy, written once, shared by versions
 """
 
 import json

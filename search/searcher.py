@@ -15,7 +15,7 @@ from embedders.catalogue import create_embedders
 from embedders.errors import EmbedderParameterError
 from search.errors import IndexDamagedError, QueryError
 from search.layout import IndexFolder, Member, list_indexes
-from search.reader import NO_ID, IndexReader
+from search.reader import IndexReader
 from search.segment import Vectors
 from storage.errors import ImageError
 from storage.images import decode, printable
@@ -157,9 +157,7 @@ class Searcher:
                 vector = stored.get(image_id)
                 score = None if vector is None else float(np.clip(query.vectors[modality] @ vector, -1, 1))
                 more[image_id][modality] = score
-        return [
-            Hit(hit.rank, hit.id, hit.path, hit.score, {**hit.scores, **more[hit.id]}, hit.file) for hit in hits
-        ]
+        return [Hit(hit.rank, hit.id, hit.path, hit.score, {**hit.scores, **more[hit.id]}, hit.file) for hit in hits]
 
     def _prepare(self, queries: Sequence[str | os.PathLike[str]], all_scores: bool) -> list[_Query]:
         self._refresh()

@@ -70,7 +70,7 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
             return np.ascontiguousarray(np.asarray(_to_rgb(oriented)))
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - Pillow's readers raise nearly anything on damaged content
+        except Exception as error:
             raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}") from error
 
 
@@ -85,7 +85,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise ImageError("not_an_image", "the content is none of the image formats that are read") from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:
         raise ImageError("corrupt", f"the header cannot be read: {_one_line(error)}") from error
     with image:
         yield image

@@ -47,15 +47,11 @@ class WorkerPool(Executor):
 
     def _started(self) -> ProcessPoolExecutor:
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                self.workers, mp_context=self._context, initializer=_start_worker
-            )
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=self._context, initializer=_start_worker)
         return self._executor
 
 
-def map_bounded(
-    pool: Executor, function: Callable[[T], R], items: Iterable[T], in_flight: int
-) -> Iterator[R]:
+def map_bounded(pool: Executor, function: Callable[[T], R], items: Iterable[T], in_flight: int) -> Iterator[R]:
     """Yield `function(item)` in the order of `items`, never holding more than `in_flight` of them."""
     waiting: deque[Future[R]] = deque()
     for item in items:

@@ -158,9 +158,7 @@ class Registry:
 
     def mark_failed(self, failures: Iterable[tuple[bytes, str, str]]) -> None:
         """Give images their (content hash, status, reason)."""
-        self.connection.executemany(
-            "UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures
-        )
+        self.connection.executemany("UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures)
 
     # Vectors
 

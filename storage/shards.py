@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Shard:
-    """One modality's outcome for some contents: `vectors` is (N, dim) float32, row i belonging to `content_hashes[i]`."""
+    """One modality's outcome for some contents: row i of `vectors`, (N, dim) float32, is of `content_hashes[i]`."""
 
     modality: str
     fingerprint: str

@@ -56,8 +56,6 @@ def _log(
     parameters: Mapping[str, object],
     metrics: Mapping[str, float],
 ) -> TrackedRun:
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of every table it creates
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param
 

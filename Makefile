@@ -1,0 +1,56 @@
+# Every target sets itself up: on a fresh machine with Python 3.11, pip and make, any of them works first.
+
+# The first Python that runs and is new enough; another one: make install PYTHON=/path/to/python3
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test test-slow check bench lock clean
+
+help:
+	@echo 'make demo       ingest some pictures, search them, show where everything lies'
+	@echo 'make test       the tests'
+	@echo 'make test-slow  the tests that take minutes'
+	@echo 'make check      ruff (lint, format, import directions) and mypy'
+	@echo 'make bench      the benchmarks (QUICK=1: under a minute each)'
+	@echo 'make install    .venv with everything; its commands are in .venv/bin'
+	@echo 'make lock       renew constraints.txt from what pyproject.toml allows'
+
+install: $(INSTALLED)
+
+# A virtual environment needs ensurepip, which Debian packs apart; then the Python's own pip installs one into it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@rm -f $@
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@echo 'installing into .venv, which takes some minutes the first time'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev,heif]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.demo
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m 'not slow'
+
+test-slow: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m slow
+
+check: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(INSTALLED)
+	@for name in ingest rescan memory index search; do \
+		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
+
+lock:
+	@rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q '.[demo,dev,heif]'
+	@{ sed -n '/^#/p' constraints.txt; .lock/bin/pip freeze --exclude image-recommender; } > constraints.new
+	@mv constraints.new constraints.txt && rm -rf .lock
+
+clean:
+	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""What is measured, and not asserted: `python -m benchmarks.NAME`. And the pictures that tests and the demo share."""

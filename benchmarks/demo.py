@@ -1,0 +1,45 @@
+"""`make demo`: the whole way from photos to answers, with the commands that a user would type."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.pictures import write_pictures
+
+DEMO = Path(".demo")
+QUERY = "copies/coffee-cropped.jpg"
+
+
+def main() -> int:
+    """Write pictures, ingest them, search with one of them; return the exit code of the first command that failed."""
+    console = Console(highlight=False)
+    photos, library, preview = DEMO / "photos", DEMO / "library", DEMO / "hits.png"
+    pictures = write_pictures(photos)
+    console.print(f"{len(pictures)} pictures from installed packages, and near-copies of them, are in {photos}/")
+    console.print("[dim]The first run starts Prefect on a new database, which can take half a minute.[/dim]")
+    for command in (
+        ["imgrec", "ingest", str(photos), "--library", str(library)],
+        ["imgrec", "search", str(photos / QUERY), "--library", str(library), "--preview", str(preview)],
+    ):
+        console.print(f"\n[bold green]$[/bold green] {shlex.join(command)}")
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        code = subprocess.run(command, env=environment, check=False).returncode
+        if code:
+            return code
+    bin_dir = Path(sys.executable).parent
+    console.print(
+        f"\nlibrary   {library.resolve()}"
+        f"\npreview   {preview.resolve()}"
+        f"\nMLflow    {bin_dir / 'mlflow'} ui --backend-store-uri sqlite:///{library.resolve() / 'mlflow.db'}"
+        f"\n\nNow with your own photos:\n  {bin_dir / 'imgrec'} ingest ~/Pictures",
+        soft_wrap=True,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
