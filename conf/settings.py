@@ -39,7 +39,7 @@ def _split_bins(value: Any) -> Any:
 
 
 def _expand(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, str | Path) else value
+    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
@@ -142,7 +142,7 @@ def _find_library(given: dict[str, Any]) -> Path:
             named = tomllib.loads(here.read_text()).get("library")
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"{here} is no valid TOML: {error}") from None
-    return Path(named or DEFAULT_LIBRARY).expanduser()
+    return Path(named or DEFAULT_LIBRARY).expanduser().absolute()
 
 
 def _refuse_unknown_variables() -> None:

@@ -29,11 +29,11 @@ def write_chunks(
     max_megapixels: float,
 ) -> Iterator[WrittenChunk]:
     """Write the pending contents as chunk files, one at a time, `batch_size` images each or more."""
-    total = sum(group.count for group in groups)
+    total = sum(group.images for group in groups)
     size = max(batch_size, -(-total // MAX_CHUNKS))
     for group in groups:
-        for start in range(group.start, group.start + group.count, size):
-            pending = registry.pending(start, min(size, group.start + group.count - start))
+        for start in range(group.start, group.start + group.images, size):
+            pending = registry.pending(start, min(size, group.start + group.images - start))
             chunk = Chunk(
                 images_root=library.images_root,
                 shards_dir=str(library.shards_dir),

@@ -52,6 +52,7 @@ def cli(context: click.Context, verbose: bool) -> None:
 @click.pass_obj
 def ingest(
     verbose: bool,
+    /,
     photos: str | None,
     library: str | None,
     modalities: tuple[str, ...],
@@ -91,7 +92,7 @@ def ingest(
 @settings_options("bins", "decode_min_side", "workers", "batch_size")
 @json_option
 @click.pass_obj
-def reembed(verbose: bool, library: str | None, as_json: bool, **settings: str | None) -> None:
+def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
     """Give all images new vectors, by other settings.
 
     The old vectors and indexes serve until the new ones are complete.

@@ -53,7 +53,11 @@ def _run_name() -> str:
     return f"ingest {datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
-@flow(name="ingest-images", flow_run_name=_run_name, task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT))
+@flow(
+    name="ingest-images",
+    flow_run_name=_run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type] # invariant in its future
+)
 def ingest_images(
     images_root: Path | None = None,
     library: Path | None = None,
@@ -132,7 +136,7 @@ def _embed_pending(
     for modality, fingerprint in fingerprints.items():
         registry.copy_vectors(modality, fingerprint)
     groups = registry.list_pending(fingerprints)
-    progress.expect(sum(group.count for group in groups))
+    progress.expect(sum(group.images for group in groups))
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []
     images = bytes_read = 0
@@ -197,7 +201,7 @@ def _track(
 
 def _bytes_on_disk(home: Library, registry: Registry, built: Mapping[str, IndexReport]) -> dict[str, int]:
     return {
-        "registry": home.registry_path.stat().st_size,
+        "registry": sum(path.stat().st_size for path in home.root.glob(f"{home.registry_path.name}*")),
         "shards": registry.shard_bytes(),
         "indexes": sum(report.bytes for report in built.values()),
     }

@@ -218,7 +218,8 @@ def _count(connection: sqlite3.Connection) -> Identified:
     missing = connection.execute(
         "SELECT count(*) FROM gone WHERE id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)"
     ).fetchone()[0]
-    return Identified(*(count or 0 for count in row), missing=missing)
+    new, copied, moved, changed, returned = (count or 0 for count in row)
+    return Identified(new, copied, moved, changed, returned, missing)
 
 
 def _move_claimed_rows(connection: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
 """SQL for users: DuckDB views over the registry and the shards, read-only and offline."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +18,9 @@ class SqlError(ImgrecError, ValueError):
     """DuckDB did not take a statement."""
 
 
-def run_sql(library: Library, statement: str, fingerprints: dict[str, str]) -> tuple[list[str], list[Sequence[object]]]:
+def run_sql(
+    library: Library, statement: str, fingerprints: Mapping[str, str]
+) -> tuple[list[str], list[tuple[object, ...]]]:
     """Run a statement over the view `images` and one view per modality; return column names and rows.
 
     `images` has id, path, size, modified, width, height, format, status (`missing` where a photo is gone), reason and

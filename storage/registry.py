@@ -48,11 +48,11 @@ class Pending(NamedTuple):
 
 
 class PendingGroup(NamedTuple):
-    """Contents that wait for the same modalities: `count` of them, from position `start` of the pending list."""
+    """Contents that wait for the same modalities: `images` of them, from position `start` of the pending list."""
 
     modalities: tuple[str, ...]
     start: int
-    count: int
+    images: int
 
 
 class Registry:
