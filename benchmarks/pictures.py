@@ -14,7 +14,7 @@ SOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png",
             "color.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
-            "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
+            "page.png", "retina.jpg", "rocket.jpg", "text.png",
         ),
     ),
     "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),

@@ -19,6 +19,7 @@ def speak_plainly(verbose: bool) -> None:
     if verbose:
         return
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    handler = _PlainHandler(logging.WARNING)
     for room in ("storage", "embedders", "search", "tasks"):
-        logging.getLogger(room).addHandler(handler)
+        logger = logging.getLogger(room)
+        if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
+            logger.addHandler(_PlainHandler(logging.WARNING))

@@ -60,6 +60,7 @@ class IngestReport:
             **{f"failures.{status}": count for status, count in self.failures.items()},
             **{f"bytes.{place}": size for place, size in self.bytes_on_disk.items()},
             "scan.found": self.scan.found,
+            "scan.read": self.scan.read,
             "embed.images": self.embedded,
             "embed.bytes": self.bytes_read,
             "embed.images_per_s": self.images_per_s,

@@ -26,13 +26,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a scan found, in files, and what it did, in images."""
+    """What a scan found and read, in files, and what it did, in images."""
 
     found: int
-    unchanged: int
+    read: int
     identified: Identified
     other_files: dict[str, int]
     unreadable_folders: dict[str, str]
+
+    @property
+    def unchanged(self) -> int:
+        """Files that hold what they held before, whether or not they had to be read to know it."""
+        did = self.identified
+        return self.found - did.new - did.copied - did.moved - did.changed - did.returned
 
 
 def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport]:
@@ -78,7 +84,7 @@ def scan_photos(
         logger.warning("%s cannot be read (%s): its photos stay as they were", root / printable(folder), reason)
     return ScanReport(
         found=comparison.found,
-        unchanged=comparison.unchanged,
+        read=done,
         identified=identified,
         other_files=dict(walked.other_files),
         unreadable_folders=walked.unreadable_folders,

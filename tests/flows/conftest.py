@@ -1,0 +1,79 @@
+"""One Prefect server for all flow tests, and a way to run commands as a user does."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the first import of Prefect
+
+from benchmarks.pictures import real_pictures, write_pictures
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Imgrec = Callable[..., Ran]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=300):
+        yield
+
+
+@pytest.fixture
+def imgrec(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Imgrec:
+    """Run `imgrec ARGUMENTS…` in this process."""
+    from flows.cli import main
+
+    def run(*arguments: object) -> Ran:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["imgrec", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of twenty real pictures; do not change it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, copies=False)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of six real pictures to change at will."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for picture in real_pictures()[:6]:
+        (folder / picture.name).write_bytes(picture.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    return tmp_path / "library"

@@ -1,0 +1,222 @@
+"""The commands, as a user types them."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.flows.conftest import Imgrec
+
+
+def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (photos / "notes.txt").write_text("hello")
+
+    (report,) = imgrec("ingest", photos, "--library", library, "--json").lines
+
+    assert (report["new"], report["embedded"], report["other_files"]) == (7, 6, {".txt": 1})
+    assert report["images"] == {"ok": 6, "failed": 1, "missing": 0}
+    assert report["indexes"]["color"]["vectors"] == 6
+    assert report["indexes"]["color"]["recall_at_10"] == 1.0
+
+    (answer,) = imgrec("search", photos / "chelsea.png", "--library", library, "--json", "--top-k", 3).lines
+    assert (answer["query"], answer["index"]) == (str(photos / "chelsea.png"), "color")
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
+    best = answer["hits"][0]
+    assert set(best) == {"rank", "id", "path", "score", "scores"}
+    assert best["path"] == "chelsea.png"
+    assert best["score"] == pytest.approx(1, abs=1e-5)
+    assert best["scores"] == {"color": best["score"]}
+
+    by_id, by_file = imgrec("search", f"id:{best['id']}", photos / "chelsea.png", "--library", library, "--json").lines
+    assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_file["hits"]]
+
+    (status,) = imgrec("status", "--library", library, "--json").lines
+    assert set(status) == {"images", "vectors", "indexes"}
+    assert (status["images"]["ok"], status["vectors"], status["indexes"]["color"]["vectors"]) == (6, {"color": 6}, 6)
+
+    (failure,) = imgrec("failures", "--library", library, "--json").lines
+    assert set(failure) == {"id", "path", "status", "reason"}
+    assert (failure["path"], failure["status"]) == ("broken.jpg", "not_an_image")
+
+    rows = imgrec("sql", "select path, len(vector) as n from color order by path", "--library", library, "--json").lines
+    assert rows[0] == {"path": "astronaut.png", "n": 512}
+    assert len(rows) == 6
+
+
+def test_a_second_ingest_does_only_what_is_new(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    (photos / "moved").mkdir()
+    (photos / "chelsea.png").rename(photos / "moved" / "cat.png")
+    (photos / "copy.png").write_bytes((photos / "cell.png").read_bytes())
+    Image.new("RGB", (64, 48), "teal").save(photos / "teal.jpg")
+    (photos / "brick.png").unlink()
+
+    (report,) = imgrec("ingest", photos, "--library", library, "--json").lines
+
+    counts = {key: report[key] for key in ("new", "copied", "moved", "changed", "missing", "embedded", "unchanged")}
+    assert counts == {
+        "new": 1, "copied": 1, "moved": 1, "changed": 0, "missing": 1, "embedded": 1, "unchanged": 4,
+    }  # fmt: skip
+    (answer,) = imgrec("search", photos / "teal.jpg", "--library", library, "--json").lines
+    paths = {hit["path"] for hit in answer["hits"]}
+    assert paths == {"teal.jpg", "copy.png", "cell.png", "moved/cat.png", "astronaut.png", "camera.png"} | (
+        paths & {"coffee.png"}
+    )
+    assert "brick.png" not in paths
+
+
+def test_a_dry_run_changes_nothing(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    (estimate,) = imgrec("ingest", photos, "--library", library, "--dry-run", "--json").lines
+    assert (estimate["found"], estimate["to_read"], estimate["unchanged"]) == (6, 6, 0)
+    assert estimate["seconds"] > 0
+    assert estimate["disk_bytes"] > 6 * 512 * 4
+    assert not library.exists()
+
+    imgrec("ingest", photos, "--library", library)
+    before = (library / "registry.sqlite").read_bytes()
+    (photos / "astronaut.png").unlink()
+    (estimate,) = imgrec("ingest", "--library", library, "--dry-run", "--json").lines
+    assert estimate["gone"] == 1
+    assert (library / "registry.sqlite").read_bytes() == before
+
+
+def test_reembedding_changes_every_vector_at_once(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+
+    refused = imgrec("ingest", photos, "--library", library, "--bins", "4x4x4")
+    assert refused.code == 1
+    assert "--bins 4x4x4" in refused.err
+    assert "imgrec reembed" in refused.err
+    assert imgrec("status", "--library", library, "--json").lines[0]["indexes"]["color"]["dim"] == 512
+
+    (report,) = imgrec("reembed", "--library", library, "--bins", "4x4x4", "--json").lines
+    assert report["embedded"] == 6
+    (status,) = imgrec("status", "--library", library, "--json").lines
+    assert (status["vectors"], status["indexes"]["color"]["dim"]) == ({"color": 6}, 64)
+    assert imgrec("search", "id:1", "--library", library, "--json").lines[0]["hits"][0]["id"] == 1
+
+
+def test_many_photos_gone_at_once_stop_the_ingest(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    for path in photos.iterdir():
+        path.unlink()
+
+    refused = imgrec("ingest", "--library", library)
+
+    assert refused.code == 1
+    assert "--accept-missing" in refused.err
+    assert imgrec("status", "--library", library, "--json").lines[0]["images"]["missing"] == 0
+    assert imgrec("ingest", "--library", library, "--accept-missing").code == 0
+    assert imgrec("status", "--library", library, "--json").lines[0]["images"]["missing"] == 6
+    (nothing,) = imgrec("search", __file__.replace("test_cli.py", "nothing.png"), "--library", library).err.splitlines()
+    assert "nothing.png cannot be read" in nothing
+
+
+def test_photos_that_moved_keep_their_ids(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    elsewhere = photos.rename(photos.with_name("elsewhere"))
+
+    refused = imgrec("ingest", elsewhere, "--library", library)
+    assert (refused.code, "--photos-moved" in refused.err) == (1, True)
+    assert "--photos-moved" in imgrec("ingest", "--library", library).err
+
+    (report,) = imgrec("ingest", elsewhere, "--library", library, "--photos-moved", "--json").lines
+    assert (report["new"], report["missing"], report["embedded"], report["images"]["ok"]) == (0, 0, 0, 6)
+
+
+def test_a_folder_without_photos_is_a_warning(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ran = imgrec("ingest", tmp_path / "empty", "--library", library)
+    assert (ran.code, "no photos in" in ran.err) == (0, True)
+    searched = imgrec("search", "id:1", "--library", library)
+    assert (searched.code, "no index" in searched.err) == (1, True)
+
+
+def test_too_many_failures_are_an_error_on_request(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    (photos / "broken.png").write_bytes(b"nothing")
+    ran = imgrec("ingest", photos, "--library", library, "--max-failed-share", "0.1")
+    assert ran.code == 1
+    assert "imgrec failures" in ran.err
+    assert imgrec("ingest", photos, "--library", library, "--max-failed-share", "0.2").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["ingest", "/nowhere"], 1, "is no folder"),
+        (["ingest"], 2, "images_root is not set"),
+        (["ingest", ".", "--bins", "0"], 2, "bins"),
+        (["ingest", ".", "--batch-size", "many"], 2, "batch_size = 'many'"),
+        (["ingest", ".", "--modality", "smell"], 1, "no modality 'smell'"),
+        (["search", "id:1"], 1, "imgrec ingest"),
+        (["search"], 2, "QUERY"),
+        (["status"], 1, "no library at"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_a_failure_is_one_clear_line(
+    imgrec: Imgrec, tmp_path: Path, arguments: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGREC_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.chdir(tmp_path)
+    ran = imgrec(*arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "library" / "library.json").exists()
+
+
+def test_one_wrong_query_does_not_keep_others_from_answers(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    ran = imgrec("search", "id:99", photos / "cell.png", "--library", library, "--json")
+    assert ran.code == 1
+    assert ran.err.count("\n") == 1
+    assert "id:99" in ran.err
+    assert [answer["hits"][0]["path"] for answer in ran.lines] == ["cell.png"]
+
+
+def test_previews_are_pictures(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    (photos / "cell.png").unlink()  # a hit whose photo is gone since has a placeholder
+    imgrec("search", "id:1", "id:2", "--library", library, "--preview", tmp_path / "hits.png")
+    for number in (1, 2):
+        with Image.open(tmp_path / f"hits-{number}.png") as sheet:
+            assert (sheet.format, sheet.width > 1000) == ("PNG", True)
+
+
+def test_searching_imports_neither_the_orchestrator_nor_torch(library: Path, imgrec: Imgrec, photos: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    program = (
+        "import sys; from flows.cli import cli\n"
+        f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, '-l', {str(library)!r}], standalone_mode=False)\n"
+        "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    name = b"caf\xe9 \xf0\x9f\x93\xb7\n.png"
+    (photos / "cell.png").rename(photos / os.fsdecode(name))
+    imgrec("ingest", photos, "--library", library)
+    (answer,) = imgrec("search", "id:3", "--library", library, "--json", "--preview", library / "x.png").lines
+    shown = [hit["path"] for hit in answer["hits"]]
+    assert "caf\\xe9 📷\n.png" in shown
+    with sqlite3.connect(library / "registry.sqlite") as connection:
+        (raw,) = connection.execute("SELECT raw_path FROM images WHERE raw_path IS NOT NULL").fetchone()
+    connection.close()
+    assert raw == name
+
+
+def test_every_command_explains_itself(imgrec: Imgrec) -> None:
+    for command in ("ingest", "search", "status", "failures", "sql", "reembed"):
+        ran = imgrec(command, "--help")
+        assert ran.code == 0
+        assert f"imgrec {command}" in ran.out
+    assert json.loads(json.dumps(imgrec("--version").out)).startswith("imgrec")

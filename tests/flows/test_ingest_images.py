@@ -1,0 +1,173 @@
+"""The ingest flow: what Prefect and MLflow see of it, and what survives their failures."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.flows import load_flow_from_entrypoint
+
+from flows import chunks
+from flows.ingest_images import ingest_images
+from flows.search_images import search_images
+from storage.errors import LibraryLockedError
+from storage.lock import writer_lock
+from storage.registry import Registry
+from storage.shards import list_shards, read_shard
+from tasks.retrying import is_passing
+
+
+def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> None:
+    ingest_images(photos, library, settings={"batch_size": 4, "workers": 2})
+    shards = [read_shard(path) for path in list_shards(library / "shards")]
+    assert sorted(len(shard.content_hashes) for shard in shards) == [2, 4]
+    in_shards = {
+        content_hash: vector.tobytes()
+        for shard in shards
+        for content_hash, vector in zip(shard.content_hashes, shard.vectors, strict=True)
+    }
+    with Registry.open_for_reading(library / "registry.sqlite") as registry:
+        in_registry = dict(
+            registry.connection.execute(
+                "SELECT content_hash, vector FROM images JOIN color_vectors ON image_id = id"
+            ).fetchall()
+        )
+    assert in_shards == in_registry
+
+
+def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -> None:
+    def vectors(name: str, **settings: int) -> dict[str, bytes]:
+        ingest_images(photos, tmp_path / name, settings=settings)
+        with Registry.open_for_reading(tmp_path / name / "registry.sqlite") as registry:
+            return dict(
+                registry.connection.execute("SELECT path, vector FROM images JOIN color_vectors ON image_id = id")
+            )
+
+    assert vectors("one", batch_size=1, workers=1) == vectors("other", batch_size=512, workers=3)
+
+
+def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "MAX_CHUNKS", 2)  # chunks grow instead
+    report = ingest_images(photos, library, settings={"batch_size": 1})
+    assert report.embedded == 6
+    with get_client(sync_client=True) as client:
+        (newest,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+        tasks = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])), sort=TaskRunSort.ID_DESC, limit=50
+        )
+        artifacts = client.request(
+            "POST",
+            "/artifacts/filter",
+            json={
+                "artifacts": ArtifactFilter(key=ArtifactFilterKey(any_=["imgrec-ingest"])).model_dump(mode="json"),
+                "flow_runs": FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])).model_dump(mode="json"),
+            },
+        ).json()
+    names = sorted(run.name for run in tasks)
+    assert [name for name in names if name.startswith("embed 3 images")] == [n for n in names if n.startswith("embed")]
+    assert len([name for name in names if name.startswith("embed")]) == 2
+    assert {"adopt shards", "index color", f"scan {photos}", "log imgrec-ingest to MLflow"} <= set(names)
+    assert [artifact["data"] for artifact in artifacts] == [100.0]
+
+
+def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
+    from mlflow import MlflowClient
+
+    report = ingest_images(photos, library)
+    assert report.tracked is not None
+    run = MlflowClient(report.tracked.tracking_uri).get_run(report.tracked.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["color.hnsw_m"] == "32"
+    assert run.data.params["color.fingerprint"]
+    assert run.data.metrics["embed.images"] == 6
+    assert run.data.metrics["index.color.recall_at_10"] == 1.0
+    assert {"scan.seconds", "embed.seconds", "index.seconds", "embed.images_per_s", "bytes.shards"} <= set(
+        run.data.metrics
+    )
+
+
+def test_a_broken_tracking_server_loses_no_ingest(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    report = ingest_images(photos, library)
+    assert report.tracked is None
+    assert report.images["ok"] == 6
+
+
+def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Path) -> None:
+    from mlflow import MlflowClient
+
+    report = ingest_images(photos, library)
+    (answer,) = search_images([str(photos / "cell.png")], library, top_k=2)
+    assert answer.hits[0].path == "cell.png"
+    assert report.tracked is not None
+    client = MlflowClient(report.tracked.tracking_uri)
+    experiment = client.get_experiment_by_name("imgrec-search")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["index_version"] == answer.version
+    assert (run.data.params["ef_search"], run.data.params["top_k"]) == ("64", "2")
+    assert all(run.data.metrics[step] > 0 for step in ("decode_ms", "embed_ms", "search_ms"))
+
+
+def test_shards_without_a_mirror_are_adopted_and_nothing_is_computed_twice(photos: Path, library: Path) -> None:
+    ingest_images(photos, library, settings={"batch_size": 3})
+    for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
+        (library / name).unlink(missing_ok=True)
+    (photos / "more.png").write_bytes((photos / "cell.png").read_bytes() + b"trailing")
+
+    report = ingest_images(photos, library, settings={"batch_size": 2})
+
+    assert (report.embedded, report.images["ok"]) == (1, 7)
+
+
+def test_a_damaged_shard_is_computed_again(photos: Path, library: Path) -> None:
+    ingest_images(photos, library)
+    (shard,) = list_shards(library / "shards")
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    shard.write_bytes(damaged)
+    for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
+        (library / name).unlink(missing_ok=True)
+
+    report = ingest_images(photos, library)
+
+    assert (report.embedded, report.images["ok"]) == (6, 6)
+
+
+def test_the_same_photos_in_two_libraries(photos: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        report = ingest_images(photos, tmp_path / name)
+        assert report.embedded == 6
+        assert len(list(list_shards(tmp_path / name / "shards"))) == 1
+
+
+def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
+    with writer_lock(library), pytest.raises(LibraryLockedError, match=f"process {os.getpid()} on .* since"):
+        ingest_images(photos, library)
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [(OSError(5, "I/O"), True), (OSError(28, "full"), False), (LibraryLockedError("held"), False), (KeyError(), False)],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
+    assert is_passing(error) is passing
+
+
+@pytest.mark.parametrize("name", ["ingest", "search"])
+def test_deployments_load_through_their_module(name: str) -> None:
+    deployments = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
+    (deployment,) = [entry for entry in deployments if entry["name"] == name]
+    flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"])
+    assert set(deployment["parameters"]) <= set(flow.parameters.properties)
