@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import get_current_settings
 
 IMGREC = Path(sys.executable).with_name("imgrec")
@@ -150,3 +152,32 @@ def test_nobody_is_called_even_with_a_server_of_its_own(pictures: Path, tmp_path
     assert done.stderr == ""  # a cold database, and nothing that a newcomer would take for a failure
     assert not (tmp_path / "calls").exists(), (tmp_path / "calls").read_text()
     assert (library / "mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_the_deployments_run_on_a_worker(photos: Path, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+
+    def prefect(*arguments: object) -> None:
+        done = subprocess.run(
+            [IMGREC.with_name("prefect"), "--no-prompt", *map(str, arguments)],
+            cwd=root,
+            env=_server_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+
+    prefect("work-pool", "create", "imgrec", "--type", "process", "--overwrite")
+    prefect("deploy", "--all")
+    library = tmp_path / "library"
+    ingest = ["--param", f"images_root={photos}", "--param", f"library={library}"]
+    prefect("deployment", "run", "ingest-images/ingest", *ingest)
+    prefect("worker", "start", "--pool", "imgrec", "--run-once")
+    assert (library / "indexes" / "color" / "current").exists()
+    prefect("deployment", "run", "search-images/search", "--param", 'queries=["id:1"]', "--param", f"library={library}")
+    prefect("worker", "start", "--pool", "imgrec", "--run-once")
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+    assert (run.name, run.state_name) == ("search ['id:1']", "Completed")
