@@ -1,6 +1,5 @@
 """What an ingest would do, how long it would take, and what disk it would need. Changes nothing."""
 
-import random
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -46,9 +45,8 @@ def estimate_ingest(settings: Settings) -> Estimate:
     root = Path(library.images_root)
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)
-        paths = [path for some in identity.files_to_read(registry.connection, 10_000) for path in some]
+        sample = identity.sample_to_read(registry.connection, SAMPLE)
     embedders = list(create_embedders(library.modalities, library.vector_settings).values())
-    sample = random.Random(0).sample(paths, min(SAMPLE, len(paths)))
     started = time.perf_counter()
     for path in sample:
         try:

@@ -19,7 +19,7 @@ from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
 from embedders.worker import is_embedded
 from flows.chunks import write_chunks
-from flows.libraries import library_for
+from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import IngestReport, Stages
 from search.index import IndexParameters, IndexReport
@@ -83,6 +83,7 @@ def ingest_images(
     chosen = Settings.load(
         images_root=images_root, library=library, modalities=modalities, indexes=indexes, **(settings or {})
     )
+    check_new_library(chosen)
     started_s, stages = time.time(), Stages()
     with (
         writer_lock(chosen.library),

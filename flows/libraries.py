@@ -41,6 +41,13 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     return library
 
 
+def check_new_library(settings: Settings) -> None:
+    """Refuse a first ingest that cannot work before anything is made on disk."""
+    if not is_library(settings.library):
+        _photo_folder(settings)
+        create_embedders(_modalities(settings), settings.vector_settings())
+
+
 def preview_library(settings: Settings) -> Library:
     """The library as `library_for` would give it, without making or changing anything on disk."""
     if is_library(settings.library):
@@ -56,7 +63,6 @@ def _create(settings: Settings) -> Library:
         entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
     ):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
-    create_embedders(_modalities(settings), settings.vector_settings())
     return create_library(settings.library, root, _modalities(settings), settings.vector_settings())
 
 

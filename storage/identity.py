@@ -106,6 +106,12 @@ def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[s
         yield [path if raw is None else os.fsdecode(raw) for _, path, raw in rows]
 
 
+def sample_to_read(connection: sqlite3.Connection, count: int) -> list[str]:
+    """Draw some of the paths that `compare` found new or changed."""
+    rows = connection.execute("SELECT path, raw_path FROM seen WHERE state IS NULL ORDER BY random() LIMIT ?", (count,))
+    return [path if raw is None else os.fsdecode(raw) for path, raw in rows]
+
+
 def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
     """Keep what was read; each batch is durable by itself, so a killed scan does not read it again."""
     connection.execute("BEGIN IMMEDIATE")

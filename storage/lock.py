@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,7 +58,8 @@ def _heartbeat(holder_path: Path) -> Iterator[None]:
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_S):
-            os.utime(holder_path)
+            with suppress(FileNotFoundError):  # somebody tidied up; the kernel's lock still holds
+                os.utime(holder_path)
 
     thread = threading.Thread(target=beat, name="imgrec-heartbeat", daemon=True)
     thread.start()

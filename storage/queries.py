@@ -12,6 +12,7 @@ from storage.registry import Registry
 from storage.shards import list_shards
 
 _ROWS = 50_000
+_OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
 class SqlError(ImgrecError, ValueError):
@@ -31,7 +32,10 @@ def run_sql(
     Raises:
         SqlError: the statement is wrong, or reaches outside of the library.
     """
-    with Registry.open_for_reading(library.registry_path) as registry, duckdb.connect(":memory:") as connection:
+    with (
+        Registry.open_for_reading(library.registry_path) as registry,
+        duckdb.connect(":memory:", config=_OFFLINE) as connection,
+    ):
         connection.register("images_table", _images(registry))
         connection.execute("CREATE VIEW images AS SELECT * FROM images_table")
         for modality, fingerprint in fingerprints.items():

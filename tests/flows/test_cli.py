@@ -169,7 +169,7 @@ def test_a_failure_is_one_clear_line(
     assert (ran.code, ran.out) == (code, "")
     assert said in ran.err
     assert "Traceback" not in ran.err
-    assert not (tmp_path / "library" / "library.json").exists()
+    assert not (tmp_path / "library").exists()
 
 
 def test_one_wrong_query_does_not_keep_others_from_answers(imgrec: Imgrec, photos: Path, library: Path) -> None:
