@@ -39,7 +39,10 @@ def _split_bins(value: Any) -> Any:
 
 
 def _expand(value: Any) -> Any:
-    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+    try:
+        return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
@@ -55,7 +58,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Settings(BaseSettings):
     """All settings of Image Recommender; `Settings.load` reads them from their sources."""
 
-    model_config = SettingsConfigDict(env_prefix="IMGREC_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="IMGREC_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     # Where
     images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
@@ -102,6 +105,8 @@ class Settings(BaseSettings):
         _refuse_unknown_variables()
         given = {name: value for name, value in flags.items() if value is not None}
         files = [_find_library(given) / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
+        for file in files:
+            _read_toml(file)
 
         class FromSources(cls):  # type: ignore[valid-type, misc] # the files are known only now
             @classmethod
@@ -119,10 +124,6 @@ class Settings(BaseSettings):
             return FromSources(**given)
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(details) for details in error.errors())) from None
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(
-                f"{' or '.join(str(f) for f in files if f.is_file())} is no valid TOML: {error}"
-            ) from None
 
     def given_vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as far as some source named them."""
@@ -134,15 +135,22 @@ class Settings(BaseSettings):
 
 
 def _find_library(given: dict[str, Any]) -> Path:
-    """Find the library first: which imgrec.toml belongs to it depends on it."""
-    named = given.get("library") or os.environ.get("IMGREC_LIBRARY")
+    """Find the library first: which imgrec.toml belongs to it depends on it. What is no path is refused later."""
     here = Path.cwd() / SETTINGS_FILE
-    if not named and here.is_file():
-        try:
-            named = tomllib.loads(here.read_text()).get("library")
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{here} is no valid TOML: {error}") from None
-    return Path(named or DEFAULT_LIBRARY).expanduser().absolute()
+    named = given.get("library") or os.environ.get("IMGREC_LIBRARY") or _read_toml(here).get("library")
+    try:
+        return Path(named or DEFAULT_LIBRARY).expanduser()
+    except (TypeError, RuntimeError):
+        return DEFAULT_LIBRARY.expanduser()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is no valid TOML: {error}") from None
 
 
 def _refuse_unknown_variables() -> None:

@@ -43,5 +43,5 @@ class Chunk:
 def read_chunk(path: Path) -> Chunk:
     facts = json.loads(path.read_bytes())
     pending: Sequence[Sequence[Any]] = facts.pop("pending")
-    entries = tuple(Pending(bytes.fromhex(digest), name, size, mtime) for digest, name, size, mtime in pending)
+    entries = tuple(Pending(bytes.fromhex(digest), *rest) for digest, *rest in pending)
     return Chunk(**facts, pending=entries)

@@ -22,7 +22,7 @@ class ColorEmbedder(Embedder):
     (docs/decisions.md); counted on the picture shrunk to 256 pixels, which changes no bin by much and costs little.
     """
 
-    def __init__(self, bins: tuple[int, int, int], decode_min_side: int) -> None:
+    def __init__(self, bins: Sequence[int], decode_min_side: int) -> None:
         if len(bins) != 3 or not all(1 <= count <= MAX_BINS for count in bins):
             raise EmbedderParameterError(
                 f"bins = {list(bins)}: three numbers from 1 to {MAX_BINS} are allowed, for hue, saturation and value"
@@ -44,8 +44,7 @@ class ColorEmbedder(Embedder):
 
     @classmethod
     def from_settings(cls, vector_settings: Mapping[str, Any]) -> "ColorEmbedder":
-        hue, saturation, value = vector_settings["bins"]
-        return cls((hue, saturation, value), vector_settings["decode_min_side"])
+        return cls(vector_settings["bins"], vector_settings["decode_min_side"])
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         vectors = np.empty((len(batch), self.spec.dim), np.float32)

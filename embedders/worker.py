@@ -1,5 +1,6 @@
 """The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -125,7 +126,8 @@ def _read_unchanged(root: Path, pending: Pending) -> bytes:
         data, status = read_regular(root / pending.path)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
-    if (len(data), status.st_mtime_ns) != (pending.size, pending.mtime_ns):
+    same_stat = (len(data), status.st_mtime_ns, status.st_ctime_ns) == pending[2:]
+    if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
         raise ImageChangedError(pending.path)
     return data
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.errors import IndexDamagedError, IndexNotFoundError
 from search.layout import FORMAT_VERSION, IndexFolder, Manifest, Member, SegmentEntry
 from search.recall import measure_recall
-from search.segment import FLAT, HNSW, Ids, Segment, build_flat, build_hnsw, open_segment, write_segment
+from search.segment import FLAT, HNSW, Ids, Mask, Segment, build_flat, build_hnsw, open_segment, write_segment
 from search.source import from_blobs, from_shards
 from storage.registry import Registry
 
@@ -27,8 +26,6 @@ MAX_ADDED_SHARE = 0.5
 # A graph over this many vectors is built in the blink of an eye, so it is not worth two segments.
 ALWAYS_REBUILD_BELOW = 5_000
 RECALL_K = 10
-
-Mask = NDArray[np.bool_]
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +85,17 @@ def update_index(
             segments, masks = change.keep(manifest.segments)
             manifest = folder.publish((member,), vector_settings, parameters_kept, segments, masks)
         return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
-    recall, masks = None, {}
-    if current is None or change is None or change.wants_rebuild:
+    recall, masks, action = None, {}, "built"
+    if len(live) == 0:
+        segments = []
+    elif current is None or change is None or change.wants_rebuild:
         source = from_shards(registry, shards_dir, member.fingerprint, live, parameters.index_batch_size)
         segment = build_hnsw(source, len(live), member.dim, **parameters.graph)
         segments = [_write(folder, HNSW, segment)]
         recall = measure_recall(segment, parameters.ef_search, RECALL_K, parameters.recall_sample)
         del segment
     else:
+        action = "updated"
         segments, masks = change.keep(current.manifest.segments)
         if len(change.added):
             segments.append(_write_added(registry, folder, member, change.added, parameters))
@@ -103,7 +103,7 @@ def update_index(
     _mirror_rows(registry, folder, manifest)
     return IndexReport(
         manifest=manifest,
-        action="updated" if recall is None and current is not None else "built",
+        action=action,
         added=len(live) if change is None else len(change.added),
         removed=0 if change is None else change.removed,
         build_s=time.perf_counter() - started,
@@ -189,8 +189,7 @@ def _open_current(folder: IndexFolder, members: tuple[Member, ...], parameters: 
 def _mask(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Mask:
     if not entry.tombstones:
         return np.zeros(entry.vectors, bool)
-    bits = folder.read_tombstones(manifest.version, entry.name)
-    return np.unpackbits(bits, count=entry.vectors, bitorder="little").astype(bool)
+    return folder.read_tombstones(manifest.version, entry)
 
 
 def _write_added(

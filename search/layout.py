@@ -2,8 +2,8 @@
 
 indexes/<name>/current                              the name of the version that readers open
 indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
-indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's rows that are no longer searched
-indexes/<name>/segments/<segment>/                  index.faiss and ids.npy, written once, shared by versions
+indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's ids that are no longer searched
+indexes/<name>/segments/<segment>/                  index.faiss, ids.npy, starts.npy, written once, shared
 """
 
 import json
@@ -37,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """A segment as its version sees it: `tombstones` of its `vectors` rows are no longer searched."""
+    """A segment as its version sees it: of its `vectors`, one an image, `tombstones` are no longer searched."""
 
     name: str
     kind: str
@@ -85,12 +85,12 @@ class IndexFolder:
     def manifest_path(self, version: str) -> Path:
         return self.version_dir(version) / "manifest.json"
 
-    def read_tombstones(self, version: str, segment: str) -> NDArray[np.uint8]:
-        """Read a segment's bitmap, least significant bit first, as FAISS reads it."""
-        path = self.version_dir(version) / f"{segment}.npy"
+    def read_tombstones(self, version: str, segment: SegmentEntry) -> NDArray[np.bool_]:
+        """Say of each of a segment's ids whether it is no longer searched."""
+        path = self.version_dir(version) / f"{segment.name}.npy"
         try:
-            return np.asarray(np.load(path), np.uint8)
-        except (OSError, ValueError) as error:
+            return np.unpackbits(np.load(path), count=segment.vectors, bitorder="little").astype(bool)
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
 
     def new_segment_name(self) -> str:
@@ -98,7 +98,7 @@ class IndexFolder:
 
     def current_version(self) -> str | None:
         try:
-            return self.pointer.read_text().strip()
+            return self.pointer.read_text("utf-8", "replace").strip()
         except FileNotFoundError:
             return None
 
@@ -162,7 +162,7 @@ class IndexFolder:
 
     def _remove_all_but(self, versions: set[str | None]) -> None:
         kept = set()
-        for folder in self.version_dir("x").parent.iterdir():
+        for folder in _folders(self.version_dir("x").parent):
             try:
                 manifest = self.read_manifest(folder.name) if folder.name in versions else None
             except IndexDamagedError:
@@ -171,9 +171,13 @@ class IndexFolder:
                 shutil.rmtree(folder)
             else:
                 kept |= {segment.name for segment in manifest.segments}
-        for folder in self.segment_dir("x").parent.iterdir():
+        for folder in _folders(self.segment_dir("x").parent):
             if folder.name not in kept:
                 shutil.rmtree(folder)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
 
 
 def list_indexes(indexes_dir: Path) -> list[str]:

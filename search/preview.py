@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from search.searcher import Answer
 from storage.atomic import atomic_path
 from storage.errors import ImageError
-from storage.images import decode
+from storage.images import decode, printable
 from storage.probe import read_regular
 
 TILE = 240
@@ -59,6 +59,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _shorten(draw: ImageDraw.ImageDraw, name: str) -> str:
     """Cut a path from the left, where it says least, until it fits below a tile."""
+    name = " ".join(printable(name).split())
     if draw.textlength(name, _font(13)) <= TILE:
         return name
     while name and draw.textlength(f"…{name}", _font(13)) > TILE:

@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 
 from search.layout import IndexFolder, Manifest, SegmentEntry
-from search.segment import HNSW, Ids, Segment, Vectors, open_segment
+from search.segment import HNSW, Ids, Mask, Segment, Vectors, open_segment
 
 NO_ID = -1
 
@@ -16,8 +16,9 @@ NO_ID = -1
 class _OpenSegment:
     segment: Segment
     kind: str
+    dead: Mask | None  # of each id, whether it is no longer searched
     selector: Any  # a faiss.IDSelector, or None where every row is searched
-    bitmap: Any  # keeps the selector's memory alive
+    kept: Any  # what the selector points to
 
 
 class IndexReader:
@@ -46,10 +47,11 @@ class IndexReader:
 def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _OpenSegment:
     segment = open_segment(folder.segment_dir(entry.name), entry.vectors)
     if not entry.tombstones:
-        return _OpenSegment(segment, entry.kind, None, None)
-    bitmap = folder.read_tombstones(manifest.version, entry.name)
-    dead = faiss.IDSelectorBitmap(entry.vectors, faiss.swig_ptr(bitmap))
-    return _OpenSegment(segment, entry.kind, faiss.IDSelectorNot(dead), (bitmap, dead))
+        return _OpenSegment(segment, entry.kind, None, None, None)
+    dead = folder.read_tombstones(manifest.version, entry)
+    bitmap = np.packbits(segment.rows_all_in(dead), bitorder="little")
+    rows = faiss.IDSelectorBitmap(segment.index.ntotal, faiss.swig_ptr(bitmap))
+    return _OpenSegment(segment, entry.kind, dead, faiss.IDSelectorNot(rows), (bitmap, rows))
 
 
 def _search(opened: _OpenSegment, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
@@ -58,10 +60,29 @@ def _search(opened: _OpenSegment, queries: Vectors, k: int, ef_search: int) -> t
     else:
         parameters = faiss.SearchParameters(sel=opened.selector)
     scores, offsets = opened.segment.index.search(queries, k, params=parameters)
-    # FAISS ends short rows with offset -1 and the lowest float.
-    short = offsets < 0
+    if opened.segment.has_copies:
+        return _with_copies(opened, scores, offsets)
     ids = opened.segment.ids[offsets]
+    short = offsets < 0  # FAISS ends short rows with offset -1 and the lowest float
     if short.any():
         ids[short] = NO_ID
         scores[short] = -np.inf
     return scores, ids
+
+
+def _with_copies(opened: _OpenSegment, scores: Vectors, offsets: Ids) -> tuple[Vectors, Ids]:
+    """Give every row all of its living ids, and keep the first k."""
+    segment, k = opened.segment, scores.shape[1]
+    all_scores, all_ids = np.full_like(scores, -np.inf), np.full_like(offsets, NO_ID)
+    for query, rows in enumerate(offsets):
+        place = 0
+        for row, score in zip(rows[rows >= 0], scores[query], strict=False):
+            span = slice(segment.starts[row], segment.starts[row + 1])
+            ids = segment.ids[span] if opened.dead is None else segment.ids[span][~opened.dead[span]]
+            ids = ids[: k - place]
+            all_ids[query, place : place + len(ids)] = ids
+            all_scores[query, place : place + len(ids)] = score
+            place += len(ids)
+            if place == k:
+                break
+    return all_scores, all_ids

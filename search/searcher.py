@@ -1,5 +1,6 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
+import logging
 import os
 import re
 import time
@@ -23,8 +24,10 @@ from storage.library import open_library
 from storage.probe import read_regular
 from storage.registry import Registry
 
+logger = logging.getLogger(__name__)
+
 _ID = re.compile(r"id:(\d+)")
-_EMPTY: Mapping[str, float | None] = {}
+_LARGEST_ID = 2**63 - 1  # SQLite's
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Searcher:
         if matched := _ID.fullmatch(query):
             row = self._registry.images([int(matched[1])])[int(matched[1])]
             return Path(self.library.images_root) / row.file_path
-        return Path(query).expanduser()
+        return _path(query)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim) float32, rows of L2 norm 1."""
@@ -165,10 +168,10 @@ class Searcher:
 
     def _prepare_one(self, query: str, all_scores: bool) -> _Query:
         if matched := _ID.fullmatch(query):
-            return _Query(query, self._stored(query, int(matched[1])))
+            return _Query(query, self._stored(query, min(int(matched[1]), _LARGEST_ID)))
         started = time.perf_counter()
         try:
-            data, _ = read_regular(Path(query).expanduser())
+            data, _ = read_regular(_path(query))
             pixels = decode(data, self._reader.manifest.vector_settings["decode_min_side"], self._max_megapixels)
         except OSError as error:
             raise QueryError(
@@ -200,7 +203,10 @@ class Searcher:
         """Take up a newer version, if one was published; if it cannot be opened, go on with the one that is open."""
         version = self._folder.current_version()
         if version not in (None, self._reader.manifest.version):
-            self._open_reader()
+            try:
+                self._open_reader()
+            except IndexDamagedError as error:
+                logger.warning("%s; the version before it goes on serving", error)
 
     def _open_reader(self) -> None:
         try:
@@ -217,6 +223,13 @@ class Searcher:
                     f"index {self.index} was made by another version of {member.modality} than this program has: "
                     "run `imgrec ingest`"
                 )
+
+
+def _path(query: str) -> Path:
+    try:
+        return Path(query).expanduser()
+    except RuntimeError:  # ~name of nobody: then it is a file of that name
+        return Path(query)
 
 
 def default_index(indexes_dir: Path) -> str:

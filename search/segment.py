@@ -1,5 +1,6 @@
 """A segment: FAISS rows and the image id of each, written once and mapped into memory by readers."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from storage.atomic import sync
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 HNSW = "hnsw"
 FLAT = "flat"
@@ -21,10 +23,22 @@ FLAT = "flat"
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment: row `offset` of `index` belongs to image `ids[offset]`."""
+    """An open segment: row r of `index` belongs to the images `ids[starts[r]:starts[r + 1]]`.
+
+    Equal vectors share a row: in a graph, a few dozen of them have only each other for neighbours, and hide the rest.
+    """
 
     index: faiss.Index
     ids: Ids
+    starts: Ids
+
+    @property
+    def has_copies(self) -> bool:
+        return bool(len(self.ids) != self.index.ntotal)
+
+    def rows_all_in(self, chosen: Mask) -> Mask:
+        """Which rows have none but chosen ids; `chosen` has one value an id."""
+        return np.logical_and.reduceat(chosen, self.starts[:-1]) if self.has_copies else chosen
 
 
 def build_hnsw(
@@ -55,32 +69,47 @@ def write_segment(folder: Path, segment: Segment) -> None:
     folder.mkdir(parents=True)
     faiss.write_index(segment.index, os.fspath(folder / "index.faiss"))
     np.save(folder / "ids.npy", segment.ids)
-    for path in (folder / "index.faiss", folder / "ids.npy", folder):
+    np.save(folder / "starts.npy", segment.starts)
+    for path in (*folder.iterdir(), folder):
         sync(path)
 
 
-def open_segment(folder: Path, vectors: int) -> Segment:
+def open_segment(folder: Path, images: int) -> Segment:
     """Map a segment into memory; pages are read as searches touch them.
 
     Raises:
-        IndexDamagedError: files are missing, or do not hold `vectors` rows.
+        IndexDamagedError: files are missing, or do not hold `images` ids.
     """
     try:
         index = faiss.read_index(os.fspath(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
         ids = np.load(folder / "ids.npy", mmap_mode="r")
-    except (RuntimeError, OSError, ValueError) as error:
+        starts = np.load(folder / "starts.npy", mmap_mode="r")
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
-    if not index.ntotal == len(ids) == vectors:
+    if len(ids) != images or len(starts) != index.ntotal + 1 or (images and starts[-1] != images):
         raise IndexDamagedError(
-            f"segment {folder} holds {index.ntotal} rows and {len(ids)} ids instead of {vectors}: "
+            f"segment {folder} holds {index.ntotal} rows and {len(ids)} ids instead of {images}: "
             "`imgrec ingest` builds it anew"
         )
-    return Segment(index, ids)
+    return Segment(index, ids, starts)
 
 
 def _fill(index: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:
-    ids = np.empty(total, np.int64)
+    ids, rows = np.empty(total, np.int64), np.empty(total, np.int64)
+    row_of: dict[bytes, int] = {}
+    done = 0
     for batch_ids, vectors in batches:
-        ids[index.ntotal : index.ntotal + len(batch_ids)] = batch_ids
-        index.add(vectors)
-    return Segment(index, ids[: index.ntotal])
+        keys = [hashlib.blake2b(vector.data, digest_size=16).digest() for vector in vectors]
+        fresh = []
+        for place, key in enumerate(keys):
+            if key not in row_of:
+                row_of[key] = len(row_of)
+                fresh.append(place)
+        ids[done : done + len(keys)] = batch_ids
+        rows[done : done + len(keys)] = [row_of[key] for key in keys]
+        done += len(keys)
+        if fresh:
+            index.add(vectors if len(fresh) == len(vectors) else vectors[fresh])
+    by_row = np.argsort(rows[:done], kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows[:done], minlength=index.ntotal))]).astype(np.int64)
+    return Segment(index, ids[:done][by_row], starts)

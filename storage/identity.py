@@ -84,9 +84,11 @@ def compare(connection: sqlite3.Connection, unreadable_folders: Sequence[str] = 
              AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.key = ifnull(i.raw_path, i.path))"""
     )
     for folder in unreadable_folders:
-        prefix = printable(f"{folder}/" if folder else "")
+        path = printable(folder)
+        prefix = f"{path}/" if path else ""
         connection.execute(
-            "DELETE FROM gone WHERE id IN (SELECT id FROM images WHERE substr(path, 1, ?) = ?)", (len(prefix), prefix)
+            "DELETE FROM gone WHERE id IN (SELECT id FROM images WHERE path = ? OR substr(path, 1, ?) = ?)",
+            (path, len(prefix), prefix),
         )
     counts = connection.execute(
         """SELECT count(*), coalesce(sum(state IS 'unchanged'), 0), coalesce(sum(state IS NULL), 0),
@@ -231,8 +233,11 @@ def _count(connection: sqlite3.Connection) -> Identified:
 def _move_claimed_rows(connection: sqlite3.Connection) -> None:
     connection.execute(
         """UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
-                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL
-           FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE images.id = k.image_id"""
+                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL,
+                 status = CASE images.status WHEN ?1 THEN p.status ELSE images.status END,
+                 reason = CASE images.status WHEN ?1 THEN p.reason ELSE images.reason END
+           FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE images.id = k.image_id""",
+        (UNREADABLE,),
     )
 
 

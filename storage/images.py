@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -66,6 +67,7 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
                 f"{image.width}×{image.height} pixels are more than max_megapixels = {max_megapixels:g}",
             )
         try:
+            image.load()
             oriented = _orient(image)
             return np.ascontiguousarray(np.asarray(_to_rgb(oriented)))
         except MemoryError:
@@ -79,16 +81,20 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageError("empty", "the file is empty")
     _register_heif()
+    # Pillow warns of oddities (a damaged EXIF block) that are no reason to refuse a picture.
+    with warnings.catch_warnings(action="ignore"), _open(data) as image:
+        yield image
+
+
+def _open(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
         raise ImageError("not_an_image", "the content is none of the image formats that are read") from None
     except MemoryError:
         raise
     except Exception as error:
         raise ImageError("corrupt", f"the header cannot be read: {_one_line(error)}") from error
-    with image:
-        yield image
 
 
 _heif_state: list[bool] = []
@@ -112,6 +118,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _orient(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture upright (loading a TIFF has done that already, and taken the tag away)."""
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, OSError, EOFError, IndexError, OverflowError):
@@ -124,7 +131,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bits(np.asarray(image)), "L").convert("RGB")
+        values = np.asarray(image)
+        grey = _to_8_bits(values)
+        if (transparent := image.info.get("transparency")) is not None:
+            grey[values == transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
         white = Image.new("RGBA", foreground.size, "white")
@@ -134,7 +145,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale one channel of 16-bit integers (or of floats in [0, 1] or [0, 255]) to [0, 255]."""
-    numbers = np.nan_to_num(values.astype(np.float64))
+    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     if values.dtype.kind == "f":
         top = 255.0 if numbers.max(initial=0.0) > 1.0 else 1.0
     else:

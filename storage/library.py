@@ -127,8 +127,10 @@ def open_library(root: Path) -> Library:
         raise LibraryFormatError(
             f"{root} has format {version}, this imgrec knows up to {FORMAT_VERSION}: upgrade image-recommender"
         )
-    facts["modalities"] = tuple(facts["modalities"])
-    return Library(root=root, **facts)
+    try:
+        return Library(root=root, **facts | {"modalities": tuple(facts["modalities"])})
+    except (KeyError, TypeError) as error:
+        raise LibraryFormatError(f"{path} is not a library.json ({error}): restore it from a backup") from error
 
 
 def _facts_path(root: Path) -> Path:

@@ -34,14 +34,9 @@ def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -
     mirrored = 0
     modalities = registry.fingerprints()
     for path in paths:
-        try:
-            shard = read_shard(path)
-        except ShardError as error:
-            logger.warning("%s; what it held is computed again", error)
-            path.replace(path.with_suffix(".damaged"))
-            continue
-        if shard.fingerprint not in modalities:
-            continue  # of a model this registry has never used; `gc` is for such
+        shard = _read_or_set_aside(path)
+        if shard is None or shard.fingerprint not in modalities:
+            continue  # damaged, or of a model that this registry has never used
         with registry.transaction():
             _mirror(registry, str(path.relative_to(shards_dir)), path.stat().st_size, shard)
         mirrored += len(shard.content_hashes)
@@ -70,7 +65,13 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
             parts.append(shards.pop(0))
         if len(parts) < 2:
             break
-        merged = _merge([read_shard(shards_dir / path) for path, _ in parts])
+        readable = [shard for path, _ in parts if (shard := _read_or_set_aside(shards_dir / path)) is not None]
+        if not readable:
+            with registry.transaction():
+                registry.forget_shards(path for path, _ in parts)
+            removed += len(parts)
+            continue
+        merged = _merge(readable)
         path = shard_path(shards_dir, modality, fingerprint, digest_of(fingerprint, merged.content_hashes))
         write_shard(path, merged)
         name = str(path.relative_to(shards_dir))
@@ -79,10 +80,21 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
             registry.forget_shards(old)
             registry.record_shard(name, merged, path.stat().st_size)
         for part in old:
-            (shards_dir / part).unlink()
+            (shards_dir / part).unlink(missing_ok=True)
         removed += len(old)
         shards.append((name, len(merged.content_hashes)))
     return removed
+
+
+def _read_or_set_aside(path: Path) -> Shard | None:
+    """Read a shard; a damaged one is renamed to `.damaged`; what only it held is pending again."""
+    try:
+        return read_shard(path)
+    except ShardError as error:
+        logger.warning("%s: set aside", error)
+        if path.exists():
+            path.replace(path.with_suffix(".damaged"))
+        return None
 
 
 def _allowed(shards: list[tuple[str, int]]) -> int:

@@ -12,7 +12,7 @@ from storage.registry import Registry
 from storage.shards import list_shards
 
 _ROWS = 50_000
-_OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_OFFLINE: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
 class SqlError(ImgrecError, ValueError):
@@ -41,11 +41,21 @@ def run_sql(
         for modality, fingerprint in fingerprints.items():
             _create_view(connection, library, check_modality(modality), fingerprint)
         try:
+            connection.execute(_sealed(library))
             result = connection.execute(statement)
+            if result is None:
+                raise SqlError("SQL: there is no statement")
             names = [column[0] for column in result.description or ()]
             return names, result.fetchall()
         except duckdb.Error as error:
             raise SqlError(f"SQL: {' '.join(str(error).split())}") from error
+
+
+def _sealed(library: Library) -> str:
+    """From here on, nothing outside of the shards can be read or written, and nobody can change that."""
+    folder = str(library.shards_dir).replace("'", "''")
+    return f"""SET allowed_directories = ['{folder}']; SET enable_external_access = false;
+               SET lock_configuration = true"""
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, library: Library, modality: str, fingerprint: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from storage.errors import LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal
-from storage.migrations import check_not_newer, migrate
+from storage.migrations import check_not_newer, migrate, schema_version
 from storage.names import vector_table
 from storage.shards import Shard
 
@@ -45,6 +45,7 @@ class Pending(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 class PendingGroup(NamedTuple):
@@ -74,7 +75,7 @@ class Registry:
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 migrate(connection, path)
-            yield cls(connection)
+                yield cls(connection)
         finally:
             connection.close()
 
@@ -88,7 +89,9 @@ class Registry:
         try:
             with _naming_damage(path):
                 check_not_newer(connection, path)
-            yield cls(connection)
+                if schema_version(connection) == 0:
+                    raise LibraryNotFoundError(f"{path} is empty: run `imgrec ingest` again")
+                yield cls(connection)
         finally:
             connection.close()
 
@@ -303,15 +306,12 @@ class Registry:
     def pending(self, start: int, count: int) -> list[Pending]:
         """Read `count` contents from position `start` of what `list_pending` listed."""
         rows = self.connection.execute(
-            """SELECT content_hash, path, raw_path, size, mtime_ns
+            """SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns
                FROM temp.pending JOIN images ON images.id = image_id
                WHERE position >= ? AND position < ? ORDER BY position""",
             (start, start + count),
         )
-        return [
-            Pending(digest, path if raw is None else os.fsdecode(raw), size, mtime)
-            for digest, path, raw, size, mtime in rows
-        ]
+        return [Pending(digest, path if raw is None else os.fsdecode(raw), *stat) for digest, path, raw, *stat in rows]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class FoundFile(NamedTuple):
 
 @dataclass
 class WalkReport:
-    """What a walk saw beside photos."""
+    """What a walk saw beside photos; `unreadable_folders` also has files that cannot even be examined."""
 
     other_files: Counter[str] = field(default_factory=Counter)
     unreadable_folders: dict[str, str] = field(default_factory=dict)
@@ -70,6 +70,9 @@ def walk_photos(root: Path, report: WalkReport) -> Iterator[FoundFile]:
                     stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # deleted since the folder was listed
+                except OSError as error:
+                    report.unreadable_folders[prefix + name] = error.strerror or str(error)
+                    continue
                 yield FoundFile(prefix + name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
             else:
                 report.other_files["device, socket or pipe"] += 1

@@ -1,0 +1,70 @@
+"""What a search costs, in a library of 200,000 photos (20,000 with --quick).
+
+warm_vs_faiss   milliseconds of one warm library call, `Searcher.search(["id:N"])`, against those of `index.search` of
+                FAISS on the same index file with the vector at hand: same efSearch, same k, one query a call, medians
+                over many. The sides take turns, each with the queries in an order of its own, so that none finds the
+                graph warmed by the one before. `search_vectors` (the vector at hand) stands in the table.
+cold_s          seconds of a whole `imgrec search id:1`, median.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+
+import faiss
+import numpy as np
+
+from benchmarks.harness import Metric, call_fresh, imgrec, report, timed, vector_library, wants_quick
+from benchmarks.index import build_ours
+from search import Searcher
+from search.layout import IndexFolder
+from storage.registry import Registry
+
+K = 10
+
+
+def measure_warm(root: str, queries: int) -> dict[str, float]:
+    """Median seconds of a query, by side."""
+    with Searcher(root) as searcher:
+        manifest = searcher._reader.manifest
+        segment = IndexFolder(searcher.library.indexes_dir, searcher.index).segment_dir(manifest.segments[0].name)
+        index = faiss.read_index(os.fspath(segment / "index.faiss"))
+        parameters = faiss.SearchParametersHNSW(efSearch=searcher.ef_search)
+        random = np.random.default_rng(1)
+        ids = random.choice(manifest.live, queries, replace=False) + 1
+        with Registry.open_for_reading(searcher.library.registry_path) as registry:
+            stored = registry.vectors("color", manifest.members[0].fingerprint, ids.tolist())
+        sides: dict[str, Callable[[int], object]] = {
+            "search": lambda image_id: searcher.search([f"id:{image_id}"], K),
+            "search_vectors": lambda image_id: searcher.search_vectors(stored[image_id][np.newaxis], K),
+            "faiss": lambda image_id: index.search(stored[image_id][np.newaxis], K, params=parameters),
+        }
+        orders = [random.permutation(ids).tolist() for _ in sides]
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in zip(*orders, strict=True):
+            for (name, side), image_id in zip(sides.items(), turn, strict=True):
+                started = time.perf_counter()
+                side(image_id)
+                times[name].append(time.perf_counter() - started)
+    return {name: median(some[queries // 10 :]) for name, some in times.items()}
+
+
+def main() -> None:
+    quick = wants_quick(__doc__)
+    count, queries, rounds, cold = (20_000, 2_000, 1, 3) if quick else (200_000, 3_000, 3, 9)
+    root = vector_library(count).root
+    if not IndexFolder(root / "indexes", "color").current_version():
+        call_fresh(build_ours, root)
+    warm = [call_fresh(measure_warm, root, queries) for _ in range(rounds)]
+    seconds = {name: median(some[name] for some in warm) for name in warm[0]}
+    imgrec("search", "id:1", "--library", root)
+    cold_s = median(timed(lambda: imgrec("search", "id:1", "--library", root)) for _ in range(cold))
+    details = {f"{name}, warm": f"{some * 1e3:.3f} ms" for name, some in seconds.items()}
+    details["search_vectors vs FAISS"] = f"{seconds['search_vectors'] / seconds['faiss']:.2f}"
+    metrics = {"warm_vs_faiss": Metric(seconds["search"] / seconds["faiss"], 1.2), "cold_s": Metric(cold_s, 1.5)}
+    report("search", metrics, {"vectors": f"{count:,}", **details})
+
+
+if __name__ == "__main__":
+    main()
