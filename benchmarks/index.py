@@ -45,7 +45,7 @@ def build_ours(root: str) -> dict[str, float]:
     started = time.perf_counter()
     with Registry.open_for_writing(library.registry_path) as registry:
         built = update_index(
-            registry, library.shards_dir, folder, color_member(library), library.vector_settings, PARAMETERS
+            registry, library.shards_dir, folder, (color_member(library),), library.vector_settings, PARAMETERS
         )
     seconds = time.perf_counter() - started
     if built is None or built.action != "built" or built.recall is None:

@@ -1,4 +1,4 @@
-"""How fast photos are taken in: 500 distinct JPEGs of 12 megapixels (50 with --quick), kept in .bench/photos-12mp.
+"""How fast photos are taken in: 500 distinct JPEGs of 12 megapixels (100 with --quick), kept in .bench/photos-12mp.
 
 colour_vs_bare          images/s of an ingest against the bare work: read, decode at the same draft scale, histogram.
 colour_vs_full_decode   the same images/s against full-size decoding, the same histogram, and one row and one SQLite
@@ -32,13 +32,13 @@ from embedders.color import ColorEmbedder
 from storage.pool import available_cpus
 
 PHOTOS = BENCH / "photos-12mp"
-SOME, ALL = 50, 500
+SOME, ALL = 100, 500
 WIDTH, HEIGHT = 4032, 3024
 EMBEDDER = ColorEmbedder.from_settings(DEFAULTS.vector_settings())
 
 
 def large_photos(quick: bool) -> Path:
-    """A folder of photos, in folders of 50 or one of these; what an earlier run left is not written again."""
+    """A folder of photos, in folders of 100 or one of these; what an earlier run left is not written again."""
     numbers = [number for number in range(SOME if quick else ALL) if not _photo(number).exists()]
     if numbers:
         with multiprocessing.get_context("spawn").Pool(available_cpus()) as pool:

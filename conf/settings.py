@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     )
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
+    sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
 
     # Work
@@ -131,7 +132,7 @@ class Settings(BaseSettings):
 
     def vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as a library keeps them."""
-        return {"bins": list(self.bins), "decode_min_side": self.decode_min_side}
+        return {"bins": list(self.bins), "decode_min_side": self.decode_min_side, "sift_model": self.sift_model}
 
 
 def _find_library(given: dict[str, Any]) -> Path:

@@ -46,5 +46,6 @@ class Embedder(ABC):
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         """Embed RGB uint8 images, each (H, W, 3), into (N, dim) float32 rows of L2 norm 1.
 
-        A row does not depend on the rest of the batch, its order, or the number of threads.
+        A row does not depend on the rest of the batch, its order, or the number of threads. A picture that has nothing
+        to say to this embedder gets a row of NaN.
         """

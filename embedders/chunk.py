@@ -20,6 +20,7 @@ class Chunk:
 
     images_root: str
     shards_dir: str
+    models_dir: str
     fingerprints: Mapping[str, str]
     vector_settings: Mapping[str, Any]
     max_megapixels: float

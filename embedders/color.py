@@ -1,6 +1,7 @@
 """`color`: how much of which colour a picture has."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -43,7 +44,7 @@ class ColorEmbedder(Embedder):
         )
 
     @classmethod
-    def from_settings(cls, vector_settings: Mapping[str, Any]) -> "ColorEmbedder":
+    def from_settings(cls, vector_settings: Mapping[str, Any], _models_dir: Path | None = None) -> "ColorEmbedder":
         return cls(vector_settings["bins"], vector_settings["decode_min_side"])
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:

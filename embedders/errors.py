@@ -9,3 +9,11 @@ class UnknownEmbedderError(ImgrecError, LookupError):
 
 class EmbedderParameterError(ImgrecError, ValueError):
     """A parameter of an embedder is out of range."""
+
+
+class ModelFileError(ImgrecError, ValueError):
+    """A file of learnt weights is missing, damaged, or not the one it is said to be."""
+
+
+class TooFewImagesError(ImgrecError, ValueError):
+    """There are too few images to learn from."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from embedders.base import Embedder, Vectors
 from embedders.catalogue import create_embedders
@@ -20,7 +21,7 @@ from storage.images import decode
 from storage.pool import map_bounded
 from storage.probe import read_regular
 from storage.registry import Pending
-from storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
+from storage.shards import NO_FEATURES, Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
 IMAGES_PER_PART = 8
@@ -36,6 +37,10 @@ class Part:
     vectors: Mapping[str, Vectors]
     failures: tuple[Failure, ...]
     changed: tuple[str, ...]
+
+    def described(self, modality: str) -> NDArray[np.bool_]:
+        """Which images this modality had something to say about."""
+        return np.asarray(np.isfinite(self.vectors[modality]).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
     _load.cache_clear()  # one chunk at a time is enough to remember
     cv2.setNumThreads(1)  # one process a core already
     chunk = read_chunk(chunk_path)
-    return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings)
+    return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
 
 
 def _read_unchanged(root: Path, pending: Pending) -> bytes:
@@ -133,7 +138,8 @@ def _read_unchanged(root: Path, pending: Pending) -> bytes:
 
 
 def _check_fingerprints(chunk: Chunk) -> None:
-    for modality, embedder in create_embedders(chunk.fingerprints, chunk.vector_settings).items():
+    embedders = create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
+    for modality, embedder in embedders.items():
         if embedder.spec.fingerprint != chunk.fingerprints[modality]:
             raise EmbedderParameterError(
                 f"{modality} makes vectors of fingerprint {embedder.spec.fingerprint} here and of "
@@ -150,13 +156,19 @@ def _stack(rows: Sequence[Vectors], embedder: Embedder) -> Vectors:
 
 
 def _write(chunk: Chunk, modality: str, parts: Sequence[Part]) -> Path | None:
-    content_hashes = tuple(digest for part in parts for digest in part.content_hashes)
-    failures = tuple(failure for part in parts for failure in part.failures)
+    content_hashes: list[bytes] = []
+    failures = [failure for part in parts for failure in part.failures]
+    for part in parts:
+        for content_hash, described in zip(part.content_hashes, part.described(modality), strict=True):
+            if described:
+                content_hashes.append(content_hash)
+            else:
+                failures.append(Failure(content_hash, NO_FEATURES, f"{modality} finds nothing to describe"))
     if not content_hashes and not failures:
         return None
     fingerprint = chunk.fingerprints[modality]
     digest = digest_of(fingerprint, [*content_hashes, *(failure.content_hash for failure in failures)])
     path = shard_path(Path(chunk.shards_dir), modality, fingerprint, digest)
-    vectors = np.concatenate([part.vectors[modality] for part in parts])
-    write_shard(path, Shard(modality, fingerprint, content_hashes, vectors, failures))
+    vectors = np.concatenate([part.vectors[modality][part.described(modality)] for part in parts])
+    write_shard(path, Shard(modality, fingerprint, tuple(content_hashes), vectors, tuple(failures)))
     return path

@@ -37,6 +37,7 @@ def write_chunks(
             chunk = Chunk(
                 images_root=library.images_root,
                 shards_dir=str(library.shards_dir),
+                models_dir=str(library.models_dir),
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
                 max_megapixels=max_megapixels,

@@ -213,7 +213,7 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
     from storage.queries import run_sql
 
     home = open_library(Settings.load(library=library).library)
-    embedders = create_embedders(home.modalities, home.vector_settings)
+    embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
     fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
     names, rows = run_sql(home, statement, fingerprints)
     if as_json:

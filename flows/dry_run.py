@@ -46,7 +46,7 @@ def estimate_ingest(settings: Settings) -> Estimate:
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)
         sample = identity.sample_to_read(registry.connection, SAMPLE)
-    embedders = list(create_embedders(library.modalities, library.vector_settings).values())
+    embedders = list(create_embedders(library.modalities, library.vector_settings, library.models_dir).values())
     started = time.perf_counter()
     for path in sample:
         try:

@@ -13,7 +13,6 @@ from prefect import Task, flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.errors import SettingsError
 from conf.settings import Settings
 from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
@@ -22,8 +21,8 @@ from flows.chunks import write_chunks
 from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import IngestReport, Stages
+from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport
-from search.layout import Member
 from storage.atomic import remove_stale_temporaries
 from storage.errors import ImgrecError
 from storage.library import Library
@@ -92,7 +91,8 @@ def ingest_images(
     ):
         home = library_for(chosen, photos_moved, reembed)
         remove_stale_temporaries(home.root)
-        specs = {name: made.spec for name, made in create_embedders(home.modalities, home.vector_settings).items()}
+        embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
+        specs = {name: embedder.spec for name, embedder in embedders.items()}
         with Registry.open_for_writing(home.registry_path) as registry:
             for spec in specs.values():
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
@@ -172,12 +172,8 @@ def _build_indexes(home: Library, specs: Mapping[str, EmbedderSpec], chosen: Set
         recall_sample=chosen.recall_sample,
     )
     reports = {}
-    for name in chosen.indexes or home.modalities:
-        if name not in specs:
-            raise SettingsError(f"indexes = {name}: there are {', '.join(specs)}")
-        spec = specs[name]
-        member = Member(spec.name, spec.fingerprint, spec.dim)
-        report = _with_retries(index, chosen)(home, name, member, parameters)
+    for name in chosen.indexes or default_indexes(home.modalities):
+        report = _with_retries(index, chosen)(home, name, index_members(name, specs), parameters)
         if report is not None:
             reports[name] = report
     return reports
@@ -197,6 +193,7 @@ def _track(
     for name, built in report.indexes.items():
         parameters |= {f"{name}.{key}": value for key, value in built.manifest.parameters.items()}
         parameters |= {f"{name}.version": built.manifest.version}
+        parameters |= {f"{name}.weight.{member.modality}": member.weight for member in built.manifest.members}
     return track(home, "imgrec-ingest", _run_name(), started_s, parameters, report.metrics())
 
 

@@ -27,7 +27,7 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     library = open_library(settings.library)
     if settings.modalities and set(settings.modalities) - set(library.modalities):
         modalities = tuple(dict.fromkeys([*library.modalities, *settings.modalities]))
-        create_embedders(modalities, library.vector_settings)
+        create_embedders(modalities, library.vector_settings, library.models_dir)
         library = library.with_modalities(modalities)
     library = _with_root(library, settings, photos_moved)
     given = settings.given_vector_settings()
@@ -36,7 +36,7 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
         raise VectorSettingsError(_refusal(library, differing))
     if differing:
         changed = {**library.vector_settings, **differing}
-        create_embedders(library.modalities, changed)
+        create_embedders(library.modalities, changed, library.models_dir)
         library = library.with_vector_settings(changed)
     return library
 
@@ -45,7 +45,7 @@ def check_new_library(settings: Settings) -> None:
     """Refuse a first ingest that cannot work before anything is made on disk."""
     if not is_library(settings.library):
         _photo_folder(settings)
-        create_embedders(_modalities(settings), settings.vector_settings())
+        create_embedders(_modalities(settings), settings.vector_settings(), settings.library / "models")
 
 
 def preview_library(settings: Settings) -> Library:

@@ -13,7 +13,7 @@ from storage.registry import Registry
 def read_status(root: Path) -> dict[str, Any]:
     """Count images by state, vectors by modality, and describe the published indexes."""
     library = open_library(root)
-    embedders = create_embedders(library.modalities, library.vector_settings)
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
     with Registry.open_for_reading(library.registry_path) as registry:
         images = registry.count_images()
         known = registry.modalities()

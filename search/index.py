@@ -63,18 +63,18 @@ def update_index(
     registry: Registry,
     shards_dir: Path,
     folder: IndexFolder,
-    member: Member,
+    members: tuple[Member, ...],
     vector_settings: Mapping[str, Any],
     parameters: IndexParameters,
 ) -> IndexReport | None:
-    """Publish a version that holds exactly the live images that have a vector; None if there are none at all.
+    """Publish a version that holds exactly the live images that have one of the vectors; None if there are none.
 
     A few new vectors become a small segment, deleted ones tombstones; the graph is built anew when it does not exist,
     has other parameters or fingerprints, or has too many of either. Nothing is published when nothing changed.
     """
     started = time.perf_counter()
-    live = registry.live_ids(member.modality, member.fingerprint)
-    current = _open_current(folder, (member,), parameters)
+    live = _live_ids(registry, members)
+    current = _open_current(folder, members, parameters)
     if current is None and len(live) == 0:
         return None
     change = None if current is None else _Change.between(current, live)
@@ -83,14 +83,17 @@ def update_index(
         manifest = current.manifest
         if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
             segments, masks = change.keep(manifest.segments)
-            manifest = folder.publish((member,), vector_settings, parameters_kept, segments, masks)
+            manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
         return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
     recall, masks, action = None, {}, "built"
     if len(live) == 0:
         segments = []
     elif current is None or change is None or change.wants_rebuild:
-        source = from_shards(registry, shards_dir, member.fingerprint, live, parameters.index_batch_size)
-        segment = build_hnsw(source, len(live), member.dim, **parameters.graph)
+        if len(members) == 1:
+            source = from_shards(registry, shards_dir, members[0], live, parameters.index_batch_size)
+        else:
+            source = from_blobs(registry, members, live, parameters.index_batch_size)
+        segment = build_hnsw(source, len(live), _dim(members), **parameters.graph)
         segments = [_write(folder, HNSW, segment)]
         recall = measure_recall(segment, parameters.ef_search, RECALL_K, parameters.recall_sample)
         del segment
@@ -98,8 +101,8 @@ def update_index(
         action = "updated"
         segments, masks = change.keep(current.manifest.segments)
         if len(change.added):
-            segments.append(_write_added(registry, folder, member, change.added, parameters))
-    manifest = folder.publish((member,), vector_settings, parameters_kept, segments, masks)
+            segments.append(_write_added(registry, folder, members, change.added, parameters))
+    manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
     _mirror_rows(registry, folder, manifest)
     return IndexReport(
         manifest=manifest,
@@ -192,13 +195,22 @@ def _mask(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Mask:
     return folder.read_tombstones(manifest.version, entry)
 
 
+def _live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
+    ids = [registry.live_ids(member.modality, member.fingerprint) for member in members]
+    return ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids))
+
+
+def _dim(members: Sequence[Member]) -> int:
+    return sum(member.dim for member in members)
+
+
 def _write_added(
-    registry: Registry, folder: IndexFolder, member: Member, added: Ids, parameters: IndexParameters
+    registry: Registry, folder: IndexFolder, members: Sequence[Member], added: Ids, parameters: IndexParameters
 ) -> SegmentEntry:
-    source = from_blobs(registry, member.modality, member.fingerprint, added, parameters.index_batch_size)
+    source = from_blobs(registry, members, added, parameters.index_batch_size)
     if len(added) <= MAX_FLAT_ROWS:
-        return _write(folder, FLAT, build_flat(source, len(added), member.dim))
-    return _write(folder, HNSW, build_hnsw(source, len(added), member.dim, **parameters.graph))
+        return _write(folder, FLAT, build_flat(source, len(added), _dim(members)))
+    return _write(folder, HNSW, build_hnsw(source, len(added), _dim(members), **parameters.graph))
 
 
 def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:

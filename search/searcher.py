@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from embedders.base import Embedder
 from embedders.catalogue import create_embedders
 from embedders.errors import EmbedderParameterError
 from search.errors import IndexDamagedError, QueryError
+from search.fusion import COMBINED, combine
 from search.layout import IndexFolder, Member, list_indexes
 from search.reader import IndexReader
 from search.segment import Vectors
@@ -118,14 +119,17 @@ class Searcher:
         return _path(query)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
-        """Find the `top_k` images nearest to each row of `vectors`: (N, dim) float32, rows of L2 norm 1."""
+        """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
+
+        Hits of a combined index carry no scores of its modalities here.
+        """
         self._refresh()
         scores, ids = self._reader.search(vectors, top_k, self.ef_search)
         rows = self._registry.images(np.unique(ids).tolist())
-        name = self._members[0].modality
+        only = self._members[0].modality if len(self._members) == 1 else None
         return [
             [
-                Hit(rank, image_id, row.path, score, {name: score}, row.file_path)
+                Hit(rank, image_id, row.path, score, {only: score} if only else {}, row.file_path)
                 for rank, (image_id, score) in enumerate(zip(some_ids, some_scores, strict=True), 1)
                 if (row := rows.get(image_id)) is not None
             ]
@@ -134,8 +138,7 @@ class Searcher:
 
     def _answer(self, query: _Query, top_k: int) -> Answer:
         started = time.perf_counter()
-        vector = query.vectors[self._members[0].modality]
-        hits = self._with_scores(query, self.search_vectors(vector[np.newaxis], top_k)[0])
+        hits = self._with_scores(query, self.search_vectors(self._combine(query), top_k)[0])
         return Answer(
             query=query.text,
             index=self.index,
@@ -147,20 +150,32 @@ class Searcher:
             search_ms=(time.perf_counter() - started) * 1e3,
         )
 
+    def _combine(self, query: _Query) -> Vectors:
+        """Return the query's (1, dim) row for this index; a modality that it lacks adds nothing."""
+        found = query.vectors
+        parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in self._members}
+        return combine(self._members, parts)
+
     def _with_scores(self, query: _Query, hits: list[Hit]) -> list[Hit]:
-        """Add the scores of the modalities that the query has and the index has not, from stored vectors."""
-        others = query.vectors.keys() - {member.modality for member in self._members}
-        if not others:
+        """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
+        modalities = dict.fromkeys([*(member.modality for member in self._members), *query.vectors])
+        missing = [modality for modality in modalities if hits and modality not in hits[0].scores]
+        if not missing:
             return hits
         ids = [hit.id for hit in hits]
-        more: dict[int, dict[str, float | None]] = {image_id: {} for image_id in ids}
-        for modality in sorted(others):
-            stored = self._registry.vectors(modality, self._embedders[modality].spec.fingerprint, ids)
-            for image_id in ids:
-                vector = stored.get(image_id)
-                score = None if vector is None else float(np.clip(query.vectors[modality] @ vector, -1, 1))
-                more[image_id][modality] = score
-        return [Hit(hit.rank, hit.id, hit.path, hit.score, {**hit.scores, **more[hit.id]}, hit.file) for hit in hits]
+        scores = {modality: self._score(query, modality, ids) for modality in missing}
+        return [
+            replace(hit, scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
+            for hit in hits
+        ]
+
+    def _score(self, query: _Query, modality: str, ids: Sequence[int]) -> dict[int, float | None]:
+        """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
+        scores: dict[int, float | None] = dict.fromkeys(ids)
+        if (vector := query.vectors.get(modality)) is None:
+            return scores
+        stored = self._registry.vectors(modality, self._embedders[modality].spec.fingerprint, ids)
+        return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
     def _prepare(self, queries: Sequence[str | os.PathLike[str]], all_scores: bool) -> list[_Query]:
         self._refresh()
@@ -182,8 +197,11 @@ class Searcher:
             raise QueryError(f"query {printable(query)}: {error}") from error
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        vectors = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
+        embeddings = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
+        vectors = {modality: vector for modality, vector in embeddings.items() if np.isfinite(vector).all()}
         embedded = time.perf_counter()
+        if not any(member.modality in vectors for member in self._members):
+            raise QueryError(f"query {printable(query)}: {self.index} finds nothing in this picture to search for")
         return _Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
@@ -192,12 +210,12 @@ class Searcher:
             stored = self._registry.vectors(modality, embedder.spec.fingerprint, [image_id])
             if image_id in stored:
                 vectors[modality] = stored[image_id]
-        needed = [member.modality for member in self._members if member.modality not in vectors]
-        if needed and not self._registry.images([image_id]):
+        if any(member.modality in vectors for member in self._members):
+            return vectors
+        if not self._registry.images([image_id]):
             raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
-        if needed:
-            raise QueryError(f"query {query}: this image has no {', '.join(needed)} vector; see `imgrec failures`")
-        return vectors
+        needed = " or ".join(member.modality for member in self._members)
+        raise QueryError(f"query {query}: this image has no {needed} vector; see `imgrec failures`")
 
     def _refresh(self) -> None:
         """Take up a newer version, if one was published; if it cannot be opened, go on with the one that is open."""
@@ -216,7 +234,9 @@ class Searcher:
         manifest = self._reader.manifest
         self._members: tuple[Member, ...] = manifest.members
         modalities = [*self.library.modalities, *(member.modality for member in manifest.members)]
-        self._embedders: dict[str, Embedder] = create_embedders(dict.fromkeys(modalities), manifest.vector_settings)
+        self._embedders: dict[str, Embedder] = create_embedders(
+            dict.fromkeys(modalities), manifest.vector_settings, self.library.models_dir
+        )
         for member in manifest.members:
             if self._embedders[member.modality].spec.fingerprint != member.fingerprint:
                 raise EmbedderParameterError(
@@ -233,6 +253,7 @@ def _path(query: str) -> Path:
 
 
 def default_index(indexes_dir: Path) -> str:
-    """The index that is searched when none is named."""
+    """The index that is searched when none is named: the combination of most modalities, or else the only one."""
     names = list_indexes(indexes_dir)
-    return names[0] if names else "color"
+    combined = [name for name in names if name.startswith(COMBINED)]
+    return max(combined, key=len) if combined else names[0] if names else "color"

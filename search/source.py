@@ -1,10 +1,16 @@
-"""Where an index's vectors come from: shards for a whole index, BLOB rows for a few."""
+"""Where an index's vectors come from: shards for the whole index of one modality, else BLOB rows.
 
-from collections.abc import Iterator
+Shards of several modalities do not hold the same images in the same order, so combined rows are put together from the
+registry, which finds them by id.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from search.fusion import combine
+from search.layout import Member
 from search.segment import Ids, Vectors
 from storage.errors import ShardError
 from storage.registry import Registry
@@ -12,15 +18,14 @@ from storage.shards import Shard, list_shards, read_shard
 
 
 def from_shards(
-    registry: Registry, shards_dir: Path, fingerprint: str, wanted: Ids, batch_size: int
+    registry: Registry, shards_dir: Path, member: Member, wanted: Ids, batch_size: int
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yield (ids, vectors) of the images `wanted` (sorted ids), each once, about `batch_size` at a time.
 
     One shard is in memory at a time. What no readable shard holds comes from the registry's BLOBs.
     """
     waiting = np.ones(len(wanted), bool)
-    modality = registry.fingerprints()[fingerprint]
-    for path in list_shards(shards_dir, fingerprint):
+    for path in list_shards(shards_dir, member.fingerprint):
         try:
             shard = read_shard(path)
         except ShardError:
@@ -33,17 +38,26 @@ def from_shards(
             waiting[places[fresh]] = False
             if fresh.any():
                 yield ids[fresh], np.ascontiguousarray(shard.vectors[start + rows[fresh]], np.float32)
-    yield from from_blobs(registry, modality, fingerprint, wanted[waiting], batch_size)
+    yield from from_blobs(registry, [member], wanted[waiting], batch_size)
 
 
 def from_blobs(
-    registry: Registry, modality: str, fingerprint: str, wanted: Ids, batch_size: int
+    registry: Registry, members: Sequence[Member], wanted: Ids, batch_size: int
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield (ids, vectors) of the images `wanted` from the registry."""
+    """Yield (ids, combined vectors) of the images `wanted` from the registry; an image needs one of the members."""
     for start in range(0, len(wanted), batch_size):
-        found = registry.vectors(modality, fingerprint, wanted[start : start + batch_size].tolist())
-        if found:
-            yield np.fromiter(found, np.int64), np.stack(list(found.values()))
+        ids = wanted[start : start + batch_size]
+        place = {image_id: row for row, image_id in enumerate(ids.tolist())}
+        known = np.zeros(len(ids), bool)
+        vectors = {}
+        for member in members:
+            rows = vectors[member.modality] = np.zeros((len(ids), member.dim), np.float32)
+            for image_id, vector in registry.vectors(member.modality, member.fingerprint, ids.tolist()).items():
+                rows[place[image_id]] = vector
+                known[place[image_id]] = True
+        if known.any():
+            combined = combine(members, vectors)
+            yield ids[known], combined if known.all() else combined[known]
 
 
 def _match(registry: Registry, shard: Shard, rows: slice) -> tuple[Ids, Ids]:

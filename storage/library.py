@@ -43,6 +43,11 @@ class Library:
         return self.root / "indexes"
 
     @property
+    def models_dir(self) -> Path:
+        """What was trained for this library, named by content hash."""
+        return self.root / "models"
+
+    @property
     def chunks_dir(self) -> Path:
         """Where the work of the running ingest is described, one file a chunk."""
         return self.root / "chunks"

@@ -9,7 +9,7 @@ import numpy as np
 from storage.errors import ShardError
 from storage.names import vector_table
 from storage.registry import Registry
-from storage.shards import Shard, digest_of, list_shards, read_shard, shard_path, write_shard
+from storage.shards import NO_FEATURES, Shard, digest_of, list_shards, read_shard, shard_path, write_shard
 
 # A library of N vectors keeps at most N / 1,000 + 50 shard files.
 VECTORS_PER_SHARD = 1_000
@@ -115,7 +115,11 @@ def _mirror(registry: Registry, name: str, size: int, shard: Shard) -> None:
         "INSERT OR REPLACE INTO vector_failures VALUES (?, ?, ?, ?)",
         ((failure.content_hash, shard.fingerprint, failure.status, failure.reason) for failure in shard.failures),
     )
-    registry.mark_failed((failure.content_hash, failure.status, failure.reason) for failure in shard.failures)
+    registry.mark_failed(
+        (failure.content_hash, failure.status, failure.reason)
+        for failure in shard.failures
+        if failure.status != NO_FEATURES
+    )
     registry.record_shard(name, shard, size)
 
 

@@ -12,7 +12,10 @@ from storage.registry import Registry
 from storage.shards import list_shards
 
 _ROWS = 50_000
-_OFFLINE: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 
 
 class SqlError(ImgrecError, ValueError):

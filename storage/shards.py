@@ -20,6 +20,8 @@ from storage.atomic import atomic_path
 from storage.errors import ShardError
 
 FORMAT = "imgrec-shard-1"
+# A picture that is fine and of which a modality has nothing to say: no failure of the image.
+NO_FEATURES = "no_features"
 _METADATA_KEY = b"imgrec"
 
 

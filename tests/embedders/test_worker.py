@@ -58,7 +58,7 @@ def pool() -> Iterator[WorkerPool]:
 
 @pytest.fixture
 def two_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create(vector_settings: Mapping[str, Any]) -> Embedder:
+    def create(vector_settings: Mapping[str, Any], models_dir: Path | None) -> Embedder:
         return MeanEmbedder()
 
     monkeypatch.setitem(EMBEDDERS, "mean", create)
@@ -82,6 +82,7 @@ def write_chunk(home: Path, pending: Sequence[Pending], **changes: Any) -> Path:
     chunk = Chunk(
         images_root=str(home / "photos"),
         shards_dir=str(home / "shards"),
+        models_dir=str(home / "models"),
         fingerprints={"color": COLOR},
         vector_settings=SETTINGS,
         max_megapixels=1,

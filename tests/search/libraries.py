@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedders.catalogue import create_embedders
 from embedders.chunk import Chunk
 from embedders.worker import embed_chunk
+from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport, update_index
 from search.layout import IndexFolder, Member
 from storage.library import Library
@@ -42,6 +43,7 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
             chunk = Chunk(
                 images_root=library.images_root,
                 shards_dir=str(library.shards_dir),
+                models_dir=str(library.models_dir),
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
                 max_megapixels=256,
@@ -51,10 +53,10 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
             mirror_shards(registry, library.shards_dir, embed_chunk(path, InProcess(), 1).shards)
             path.unlink()
             library.chunks_dir.rmdir()
-        for name, embedder in embedders.items():
-            member = Member(name, embedder.spec.fingerprint, embedder.spec.dim)
-            folder = IndexFolder(library.indexes_dir, name)
-            update_index(registry, library.shards_dir, folder, member, library.vector_settings, parameters)
+        specs = {name: embedder.spec for name, embedder in embedders.items()}
+        for name in default_indexes(library.modalities):
+            folder, members = IndexFolder(library.indexes_dir, name), index_members(name, specs)
+            update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters)
 
 
 def unit_rows(rows: NDArray[np.floating]) -> Vectors:
@@ -114,7 +116,7 @@ class VectorLibrary:
         return report
 
     def update_or_nothing(self, parameters: IndexParameters = PARAMETERS) -> IndexReport | None:
-        return update_index(self.registry, self.shards_dir, self.folder, self.member, {}, parameters)
+        return update_index(self.registry, self.shards_dir, self.folder, (self.member,), {}, parameters)
 
     def live(self) -> dict[int, Vectors]:
         ids = self.registry.live_ids("color", FINGERPRINT).tolist()

@@ -17,7 +17,7 @@ from search.recall import measure_recall
 from search.segment import FLAT, HNSW, build_hnsw
 from search.source import from_shards
 from storage.shards import list_shards
-from tests.search.libraries import FINGERPRINT, PARAMETERS, VectorLibrary, exact_scores, random_rows
+from tests.search.libraries import PARAMETERS, VectorLibrary, exact_scores, random_rows
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_another_fingerprint_builds_anew(vectors: VectorLibrary) -> None:
     )
     member = replace(vectors.member, fingerprint="e" * 16, dim=3)
     report = index_module.update_index(
-        vectors.registry, vectors.shards_dir, vectors.folder, member, {"bins": 1}, PARAMETERS
+        vectors.registry, vectors.shards_dir, vectors.folder, (member,), {"bins": 1}, PARAMETERS
     )
     assert report is not None
     assert (report.manifest.dim, report.manifest.live, report.manifest.vector_settings) == (3, 5, {"bins": 1})
@@ -428,7 +428,7 @@ def test_an_index_of_a_newer_format_is_built_anew(vectors: VectorLibrary) -> Non
 def collect(vectors: VectorLibrary, wanted: list[int], batch_size: int = 4) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for ids, rows in from_shards(
-        vectors.registry, vectors.shards_dir, FINGERPRINT, np.array(wanted, np.int64), batch_size
+        vectors.registry, vectors.shards_dir, vectors.member, np.array(wanted, np.int64), batch_size
     ):
         assert len(ids) == len(rows) <= batch_size + vectors.count()
         for image_id, row in zip(ids.tolist(), rows, strict=True):

@@ -307,6 +307,7 @@ def test_a_killed_scan_does_not_read_the_same_files_again(tmp_path: Path) -> Non
         photos = Photos(tmp_path / "photos", registry)
         assert photos.scan().identified == Identified(new=len(names))
         assert photos.read == names[FILES_PER_PROBE:]
+        assert registry.connection.execute("SELECT count(*) FROM probes").fetchone() == (0,)
 
 
 def test_a_file_that_changes_after_a_killed_scan_is_read_again(photos: Photos) -> None:

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from storage.registry import Registry
 from tests.storage.photos import Photos, backdate
 
-NAMES = st.sampled_from([os.fsdecode(name) for name in (b"a.jpg", b"b.jpg", b"d/a.jpg", b"d/b.jpg", b"\xff.jpg")])
+# The last two look alike to people: only one of them is UTF-8.
+NAMES = st.sampled_from(["a.jpg", "b.jpg", "d/a.jpg", "d/b.jpg", os.fsdecode(b"\xff.jpg"), "\\xff.jpg"])
 # Few, so that copies and returns are common; of one size, so that only ctime tells of a change.
 CONTENTS = st.sampled_from([b"1", b"2", b"3", b"4"])
 PICK = st.integers(0, 100)

@@ -122,6 +122,8 @@ def test_no_statement_at_all_is_wrong_sql(library: Library, statement: str) -> N
         "SELECT * FROM read_text('{outside}')",
         "SELECT * FROM '{outside}'",
         "COPY (SELECT 1) TO '{folder}/new.csv'",
+        "COPY (SELECT 1) TO '{folder}/library/shards/new.parquet'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{folder}/library/shards/new.parquet'",
         "ATTACH '{folder}/new.db'",
         "SET enable_external_access = true",
         "INSTALL httpfs",

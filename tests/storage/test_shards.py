@@ -1,5 +1,6 @@
 """Shards say themselves what they hold, or that they are damaged."""
 
+import json
 import os
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from hypothesis.extra import numpy as npst
 
 from storage.atomic import TEMPORARY_PREFIX, atomic_path, remove_stale_temporaries, write_atomic
 from storage.errors import ShardError
-from storage.shards import Failure, Shard, digest_of, list_shards, read_shard, write_shard
+from storage.shards import FORMAT, Failure, Shard, digest_of, list_shards, read_shard, write_shard
 from tests.storage.rows import COLOR, SIFT, hash_of, make_shard, write
 
 FAILURES = (Failure(hash_of(100), "corrupt", "truncated: \N{SNOWMAN}"), Failure(hash_of(101), "empty", ""))
+
+FACTS = {"format": FORMAT, "modality": "color", "fingerprint": COLOR, "checksum": "0" * 64, "failures": []}
+VECTOR = pa.array([[1.0]], pa.list_(pa.float32(), 1))
+NO_VECTOR = pa.array([None], pa.list_(pa.float32(), 1))
 
 
 def assert_equal(left: Shard, right: Shard) -> None:
@@ -139,6 +144,8 @@ def test_a_shard_that_is_not_there_is_damaged(tmp_path: Path) -> None:
         pa.table({"content_hash": [b"x"], "vector": [[1.0]]}).replace_schema_metadata({b"imgrec": b"{"}),
         pa.table({"x": [1]}).replace_schema_metadata({b"imgrec": b'{"format": "imgrec-shard-1"}'}),
         pa.table({"x": [1]}).replace_schema_metadata({b"imgrec": b'{"format": "imgrec-shard-2"}'}),
+        pa.table({"content_hash": [None], "vector": VECTOR}).replace_schema_metadata({b"imgrec": json.dumps(FACTS)}),
+        pa.table({"content_hash": [b"x"], "vector": NO_VECTOR}).replace_schema_metadata({b"imgrec": json.dumps(FACTS)}),
     ],
 )
 def test_foreign_parquet_is_no_shard(tmp_path: Path, table: pa.Table) -> None:

@@ -1,0 +1,52 @@
+"""Learn what SIFT-VLAD needs from descriptors: a local PCA and a codebook."""
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from embedders.errors import TooFewImagesError
+from embedders.sift import Floats
+from embedders.sift_model import SiftModel
+
+WORDS = 64
+LOCAL_DIM = 64
+MAX_DESCRIPTORS = 256_000
+ITERATIONS = 20
+_SEED = 0
+
+
+def train_model(descriptors: Sequence[Floats]) -> SiftModel:
+    """Fit PCA and k-means to the RootSIFT descriptors of some pictures, each (N, 128).
+
+    The model is the same for the same descriptors, whatever the number of threads: everything that adds floats runs
+    on one.
+
+    Raises:
+        TooFewImagesError: there are fewer than 39 descriptors a visual word, below which FAISS warns of its k-means.
+    """
+    sample = np.concatenate([*descriptors, np.empty((0, 128), np.float32)])
+    if len(sample) < WORDS * 39:
+        raise TooFewImagesError(f"{len(sample):,} keypoints are too few to learn {WORDS} visual words from")
+    order = np.random.default_rng(_SEED).permutation(len(sample))[:MAX_DESCRIPTORS]
+    sample = sample[np.sort(order)]
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            return _fit(sample)
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _fit(sample: Floats) -> SiftModel:
+    mean = sample.mean(axis=0, dtype=np.float64)
+    _, axes = np.linalg.eigh(np.cov((sample - mean).T))
+    kept = np.ascontiguousarray(axes[:, ::-1][:, :LOCAL_DIM], np.float32)
+    local = np.ascontiguousarray((sample - mean.astype(np.float32)) @ kept)
+    clusters = faiss.Kmeans(
+        LOCAL_DIM, WORDS, niter=ITERATIONS, seed=_SEED, max_points_per_centroid=len(local) // WORDS + 1
+    )
+    clusters.train(local)
+    return SiftModel(mean.astype(np.float32), kept, np.asarray(clusters.centroids, np.float32))

@@ -1,0 +1,60 @@
+"""Several modalities in one vector: a weighted mean of their cosines."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from embedders.base import EmbedderSpec
+from search.errors import IndexNotFoundError
+from search.layout import Member
+from search.segment import Vectors
+
+COMBINED = "combo_"
+# Shares before normalisation, by measurement (docs/decisions.md): equal ones are worse than the best member alone.
+WEIGHTS = {"color": 0.3, "sift": 0.7}
+_DEFAULT_WEIGHT = 1.0
+
+
+def combined_name(modalities: Sequence[str]) -> str:
+    """The name of the combination of these modalities, in their one canonical (alphabetical) order."""
+    return COMBINED + "_".join(sorted(modalities))
+
+
+def index_modalities(name: str, known: Sequence[str]) -> dict[str, float]:
+    """The modalities of an index, by its name, and their weights, which sum to 1.
+
+    Raises:
+        IndexNotFoundError: `name` is no modality and no combination of `known` ones.
+    """
+    parts = name.removeprefix(COMBINED).split("_") if name.startswith(COMBINED) else [name]
+    canonical = combined_name(sorted(set(parts))) if name.startswith(COMBINED) else name
+    if not set(parts) <= set(known) or name != canonical:
+        choices = ", ".join([*known, *([combined_name(known)] if len(known) > 1 else [])])
+        raise IndexNotFoundError(f"no index {name!r} can be built of this library's modalities: there are {choices}")
+    weights = {part: WEIGHTS.get(part, _DEFAULT_WEIGHT) for part in parts}
+    total = sum(weights.values())
+    return {part: weight / total for part, weight in weights.items()}
+
+
+def index_members(name: str, specs: Mapping[str, EmbedderSpec]) -> tuple[Member, ...]:
+    """The members of an index, by its name and the library's embedders."""
+    weights = index_modalities(name, list(specs))
+    return tuple(Member(part, specs[part].fingerprint, specs[part].dim, weight) for part, weight in weights.items())
+
+
+def default_indexes(modalities: Sequence[str]) -> list[str]:
+    """One index a modality, and their combination."""
+    return [*modalities, combined_name(modalities)] if len(modalities) > 1 else list(modalities)
+
+
+def combine(members: Sequence[Member], vectors: Mapping[str, Vectors]) -> Vectors:
+    """Concatenate unit vectors, each scaled by the root of its weight: (N, sum of dims).
+
+    The inner product of two such rows is the weighted mean of their cosines. `vectors[modality]` is (N, dim); a row of
+    zeros stands for a vector that is missing, and adds nothing.
+    """
+    if len(members) == 1:
+        return np.ascontiguousarray(vectors[members[0].modality], np.float32)
+    return np.concatenate(
+        [vectors[member.modality] * np.float32(np.sqrt(member.weight)) for member in members], axis=1, dtype=np.float32
+    )

@@ -1,0 +1,105 @@
+"""Combined indexes: names, weights, scores."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.pictures import real_pictures
+from search.errors import IndexNotFoundError, QueryError
+from search.fusion import combine, combined_name, default_indexes, index_modalities
+from search.layout import IndexFolder, Member
+from search.searcher import Searcher
+from storage.library import Library, create_library
+from storage.registry import Registry
+from tests.search.libraries import PARAMETERS, ingest
+
+
+@given(st.integers(0, 2**32), st.floats(0.05, 0.95))
+def test_the_product_of_combined_rows_is_the_weighted_mean_of_cosines(seed: int, weight: float) -> None:
+    random = np.random.default_rng(seed)
+    members = [Member("color", "c", 7, weight), Member("sift", "s", 11, 1 - weight)]
+    rows = {name: random.standard_normal((2, dim)).astype(np.float32) for name, dim in (("color", 7), ("sift", 11))}
+    for values in rows.values():
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+    one, other = combine(members, rows)
+    expected = weight * rows["color"][0] @ rows["color"][1] + (1 - weight) * rows["sift"][0] @ rows["sift"][1]
+    assert one @ other == pytest.approx(expected, abs=1e-5)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+
+
+def test_names_are_canonical_and_weights_sum_to_one() -> None:
+    assert combined_name(["sift", "color"]) == "combo_color_sift"
+    assert default_indexes(["color"]) == ["color"]
+    assert default_indexes(["color", "sift"]) == ["color", "sift", "combo_color_sift"]
+    assert index_modalities("sift", ["color", "sift"]) == {"sift": 1.0}
+    weights = index_modalities("combo_color_sift", ["color", "sift"])
+    assert list(weights) == ["color", "sift"]
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["smell", "combo_sift_color", "combo_color_smell", "combo_color_color", "combo_"])
+def test_an_index_of_what_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(IndexNotFoundError, match="there are color, sift, combo_color_sift"):
+        index_modalities(name, ["color", "sift"])
+
+
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """A library of pictures with all three indexes; `plain.png` has no keypoint."""
+    home = tmp_path_factory.mktemp("combined")
+    photos = home / "photos"
+    photos.mkdir()
+    for path in real_pictures()[:8]:
+        (photos / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (300, 200), "teal").save(photos / "plain.png")
+    settings = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}
+    library = create_library(home / "library", photos, ("color", "sift"), settings)
+    ingest(library)
+    return library
+
+
+def test_scores_are_the_weighted_mean_of_their_parts(combined: Library) -> None:
+    weights = index_modalities("combo_color_sift", combined.modalities)
+    photo = Path(combined.images_root) / "chelsea.png"
+    with Searcher(combined.root) as searcher:
+        assert searcher.index == "combo_color_sift"
+        for answer in searcher.search([photo, "id:1"], top_k=9):
+            assert len(answer.hits) == 9
+            assert answer.hits[0].score == pytest.approx(1, abs=1e-5)
+            for hit in answer.hits:
+                parts = {name: 0.0 if score is None else score for name, score in hit.scores.items()}
+                assert hit.score == pytest.approx(sum(weights[name] * parts[name] for name in weights), abs=1e-5)
+
+
+def test_a_picture_without_keypoints_is_found_by_its_colours(combined: Library) -> None:
+    plain = Path(combined.images_root) / "plain.png"
+    with Searcher(combined.root) as searcher:
+        (answer,) = searcher.search([plain], top_k=3)
+    assert answer.hits[0].path == "plain.png"
+    assert answer.hits[0].scores == {"color": pytest.approx(1, abs=1e-5), "sift": None}
+    with Searcher(combined.root, "sift") as searcher, pytest.raises(QueryError, match="finds nothing in this picture"):
+        searcher.search([plain])
+    with Registry.open_for_reading(combined.registry_path) as registry:
+        assert registry.count_failures() == {}
+        (row,) = registry.connection.execute("SELECT status FROM vector_failures").fetchall()
+    assert row == ("no_features",)
+
+
+def test_other_modalities_are_scored_on_request(combined: Library) -> None:
+    photo = Path(combined.images_root) / "chelsea.png"
+    with Searcher(combined.root, "color") as searcher:
+        assert set(searcher.search([photo])[0].hits[0].scores) == {"color"}
+        assert set(searcher.search([photo], all_scores=True)[0].hits[0].scores) == {"color", "sift"}
+        assert set(searcher.search(["id:1"])[0].hits[0].scores) == {"color", "sift"}
+
+
+def test_every_index_knows_its_members(combined: Library) -> None:
+    manifest = IndexFolder(combined.indexes_dir, "combo_color_sift").read_manifest()
+    assert [member.modality for member in manifest.members] == ["color", "sift"]
+    assert manifest.live == 9
+    assert IndexFolder(combined.indexes_dir, "sift").read_manifest().live == 8
+    assert PARAMETERS.hnsw_m == manifest.parameters["hnsw_m"]
