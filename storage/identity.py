@@ -143,7 +143,7 @@ def apply(connection: sqlite3.Connection, now: str) -> Identified:
         (now,),
     )
     _claim_missing_rows(connection)
-    identified = _count(connection)
+    identified = _count(connection, now)
     _move_claimed_rows(connection)
     _insert_new_rows(connection)
     connection.execute("DELETE FROM probes")
@@ -209,7 +209,7 @@ def _claim_missing_rows(connection: sqlite3.Connection) -> None:
         )
 
 
-def _count(connection: sqlite3.Connection) -> Identified:
+def _count(connection: sqlite3.Connection, now: str) -> Identified:
     row = connection.execute(
         """SELECT
              sum(k.image_id IS NULL AND NOT k.changed AND NOT is_copy),
@@ -223,8 +223,12 @@ def _count(connection: sqlite3.Connection) -> Identified:
                         AS is_copy FROM seeking) AS k
            LEFT JOIN images AS i ON i.id = k.image_id"""
     ).fetchone()
+    # Photos that are nowhere now: gone, or overwritten by another photo that was moved over them.
     missing = connection.execute(
-        "SELECT count(*) FROM gone WHERE id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)"
+        """SELECT count(*) FROM images WHERE missing_since = ?
+             AND id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)
+             AND ifnull(raw_path, path) NOT IN (SELECT key FROM seeking WHERE changed AND image_id IS NULL)""",
+        (now,),
     ).fetchone()[0]
     new, copied, moved, changed, returned = (count or 0 for count in row)
     return Identified(new, copied, moved, changed, returned, missing)

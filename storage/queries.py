@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 
 from storage.errors import ImgrecError
 from storage.library import Library
@@ -12,9 +13,13 @@ from storage.registry import Registry
 from storage.shards import list_shards
 
 _ROWS = 50_000
-_OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+# Everything reaches DuckDB as Arrow: it needs no file and no extension, so it gets none.
+_SEALED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    "temp_directory": "",
+    "lock_configuration": True,
 }
 
 
@@ -37,36 +42,27 @@ def run_sql(
     """
     with (
         Registry.open_for_reading(library.registry_path) as registry,
-        duckdb.connect(":memory:", config=_OFFLINE) as connection,
+        duckdb.connect(":memory:", config=_SEALED) as connection,
     ):
         connection.register("images_table", _images(registry))
         connection.execute("CREATE VIEW images AS SELECT * FROM images_table")
-        for modality, fingerprint in fingerprints.items():
-            _create_view(connection, library, check_modality(modality), fingerprint)
         try:
-            connection.execute(_sealed(library))
+            for modality, fingerprint in fingerprints.items():
+                _create_view(connection, library, check_modality(modality), fingerprint)
             result = connection.execute(statement)
             if result is None:
                 raise SqlError("SQL: there is no statement")
             names = [column[0] for column in result.description or ()]
             return names, result.fetchall()
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException) as error:
             raise SqlError(f"SQL: {' '.join(str(error).split())}") from error
-
-
-def _sealed(library: Library) -> str:
-    """From here on, nothing outside of the shards can be read or written, and nobody can change that."""
-    folder = str(library.shards_dir).replace("'", "''")
-    return f"""SET allowed_directories = ['{folder}']; SET enable_external_access = false;
-               SET lock_configuration = true"""
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, library: Library, modality: str, fingerprint: str) -> None:
     paths = [str(path) for path in list_shards(library.shards_dir, fingerprint)]
     if paths:
-        shards = connection.read_parquet(paths)
-        connection.register(f"{modality}_shards", shards)
-        vectors = f"""SELECT i.id AS image_id, any_value(i.path) AS path, any_value(s.vector) AS vector
+        connection.register(f"{modality}_shards", pyarrow.dataset.dataset(paths, format="parquet"))
+        vectors = f"""SELECT i.id AS image_id, any_value(i.path) AS path, any_value(s.vector)::FLOAT[] AS vector
                       FROM {modality}_shards AS s JOIN images AS i ON lower(hex(s.content_hash)) = i.content_hash
                       GROUP BY i.id"""
     else:

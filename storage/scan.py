@@ -66,7 +66,7 @@ def scan_photos(
     """
     connection = registry.connection
     comparison, walked = preview_scan(registry, root)
-    if comparison.found == 0 and comparison.present and max_missing_share < 1:
+    if comparison.found == 0 and comparison.gone and max_missing_share < 1:
         raise _vanished(root, comparison.present, comparison.present)
     identity.discard_stale_probes(connection)
     done = 0

@@ -107,12 +107,12 @@ def read_shard(path: Path) -> Shard:
             vectors=vectors,
             failures=_decode(facts["failures"]),
         )
-        checksum = facts["checksum"]
+        intact = shard.checksum == facts["checksum"]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, ShardError):
             raise
         raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
-    if shard.checksum != checksum:
+    if not intact:
         raise ShardError(f"shard {path} is damaged: its checksum does not match what it holds")
     return shard
 
