@@ -47,15 +47,22 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured value, and what it is to reach: at most `target`, or with `at_least` no less."""
+    """A measured value, and what it is to reach, if anything: at most `target`, or with `at_least` no less."""
 
     value: float
-    target: float
+    target: float | None = None
     at_least: bool = False
 
     @property
-    def reached(self) -> bool:
-        return self.value >= self.target if self.at_least else self.value <= self.target
+    def aim(self) -> str:
+        return "" if self.target is None else f"{'≥' if self.at_least else '≤'} {self.target:g}"
+
+    @property
+    def verdict(self) -> str:
+        if self.target is None:
+            return ""
+        reached = self.value >= self.target if self.at_least else self.value <= self.target
+        return "reached" if reached else "[red]missed[/red]"
 
 
 def wants_quick(about: str | None) -> bool:
@@ -69,8 +76,7 @@ def report(benchmark: str, metrics: dict[str, Metric], details: dict[str, str]) 
     """Print a table for people, and the metrics as the one JSON object of the last line."""
     table = Table("metric", "value", "target", "", title=f"{benchmark} ({os.cpu_count()} CPUs, load {_load()})")
     for name, metric in metrics.items():
-        sign, verdict = "≥" if metric.at_least else "≤", "reached" if metric.reached else "[red]missed[/red]"
-        table.add_row(name, f"{metric.value:.3g}", f"{sign} {metric.target:g}", verdict)
+        table.add_row(name, f"{metric.value:.3g}", metric.aim, metric.verdict)
     table.add_section()
     for what, value in details.items():
         table.add_row(f"[dim]{what}[/dim]", f"[dim]{value}[/dim]")

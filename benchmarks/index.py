@@ -1,9 +1,10 @@
 """What building an index costs, against FAISS itself.
 
-build_vs_faiss  `update_index` from nothing (shards read and verified, graph built, recall measured, segment written
-                and synced, rows mirrored into SQLite) against IndexHNSWFlat with the same M and efConstruction that is
-                fed from memory in one add and not written. Same vectors, same number of threads, a fresh process each,
-                in turn, medians.
+build_vs_faiss  `update_index` from nothing, as far as segments on disk (live ids asked for, shards read and verified,
+                graph built, segment written and synced; the recall measurement and the mirror of rows in SQLite that
+                follow are in the table only) against IndexHNSWFlat with the same M and efConstruction that is fed from
+                memory in one add and not written. Same vectors, same number of threads, a fresh process each, in turn,
+                medians.
 peak_vs_size    peak resident size of the building process beyond 300 MB, against the index's size on disk.
 
 The vectors are colour histograms: mixtures of those of crops of real pictures. 50,000 of them for the time, 200,000 for
@@ -50,7 +51,13 @@ def build_ours(root: str) -> dict[str, float]:
     seconds = time.perf_counter() - started
     if built is None or built.action != "built" or built.recall is None:
         raise RuntimeError(f"no index was built: {built}")
-    return {"seconds": seconds, "peak": peak_bytes(), "bytes": built.bytes, "recall": built.recall}
+    return {
+        "seconds": built.build_s,
+        "whole": seconds,
+        "peak": peak_bytes(),
+        "bytes": built.bytes,
+        "recall": built.recall,
+    }
 
 
 def build_bare(root: str) -> dict[str, float]:
@@ -73,7 +80,8 @@ def main() -> None:
     ours, bare = (_median_of(facts, "seconds") for facts in zip(*pairs, strict=True))
     details = {
         "vectors": f"{timed_count:,}",
-        "update_index": f"{ours:.2f} s",
+        "update_index, built": f"{ours:.2f} s",
+        "update_index, with recall and SQLite rows": f"{_median_of([pair[0] for pair in pairs], 'whole'):.2f} s",
         "FAISS, one add": f"{bare:.2f} s",
         "recall@10": f"{_median_of([pair[0] for pair in pairs], 'recall'):.3f}",
     }

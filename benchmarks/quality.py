@@ -16,14 +16,13 @@ combo_gain_low                                    combination minus its best mem
 import io
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from benchmarks.harness import BENCH_DIR, arguments, report
+from benchmarks.harness import BENCH, Metric, report, wants_quick
 from benchmarks.pictures import real_pictures
 from embedders.catalogue import create_embedders
 from search.fusion import index_modalities
@@ -42,35 +41,35 @@ Scores = dict[str, NDArray[np.float64]]
 
 def main() -> None:
     """Measure, print."""
-    options = arguments(__doc__)
-    photos = load_photos()[:: 4 if options.quick else 1]
+    photos = load_photos()[:: 4 if wants_quick(__doc__) else 1]
     classes = [name for name, _ in photos]
     images = [image for _, image in photos]
     originals = embed(images)
     random = np.random.default_rng(0)
     distorted = [distort(image, images, random) for image in images]
     weights = index_modalities("combo_color_sift", ["color", "sift"])
-    results: dict[str, tuple[float, float | None]] = {}
+    metrics: dict[str, Metric] = {}
     kinds = list(distorted[0])
     by_kind = {kind: embed([copies[kind] for copies in distorted]) for kind in kinds}
     for name, shares in (("sift", {"sift": 1.0}), ("color", {"color": 1.0}), ("combo", weights)):
         found = {kind: rank_one(fuse(by_kind[kind], originals, shares)) for kind in kinds}
-        results[f"{name}_copies_r1"] = (float(np.mean(list(found.values()))), 0.90 if name == "sift" else None)
+        mean = float(np.mean(list(found.values())))
+        metrics[f"{name}_copies_r1"] = Metric(mean, 0.90 if name == "sift" else None, at_least=True)
         for kind in kinds if name == "sift" else ():
-            results[f"sift_copies_r1_{kind}"] = (found[kind], 0.95 if kind in ("q15", "grey", "third") else None)
+            target = 0.95 if kind in ("q15", "grey", "third") else None
+            metrics[f"sift_copies_r1_{kind}"] = Metric(found[kind], target, at_least=True)
     for name, shares in (("color", {"color": 1.0}), ("sift", {"sift": 1.0}), ("combo", weights)):
-        results[f"{name}_map"] = (float(np.nanmean(precisions(fuse(originals, originals, shares), classes))), None)
+        metrics[f"{name}_map"] = Metric(float(np.nanmean(precisions(fuse(originals, originals, shares), classes))))
     gain, low, chosen = gain_of_combining(originals, classes)
-    results |= {"combo_gain": (gain, None), "combo_gain_low": (low, 0.0)}
-    print(f"{len(images)} photos; weights of color chosen on the halves: {chosen}")
-    report("quality", results)
+    metrics |= {"combo_gain": Metric(gain), "combo_gain_low": Metric(low, 0.0, at_least=True)}
+    report("quality", metrics, {"photos": str(len(images)), "weights of color, chosen on each half": str(chosen)})
 
 
 def load_photos() -> list[tuple[str, Image.Image]]:
     """Return (class, photo) pairs; photos of installed packages are a class of their own each."""
-    folder = BENCH_DIR / PACKAGE
+    folder = BENCH / PACKAGE
     if not folder.is_dir():
-        with tempfile.TemporaryDirectory(dir=BENCH_DIR) as temporary:
+        with tempfile.TemporaryDirectory(dir=BENCH) as temporary:
             subprocess.run(["apt-get", "download", "-qq", PACKAGE], cwd=temporary, check=True)
             (deb,) = Path(temporary).glob("*.deb")
             subprocess.run(["dpkg", "-x", deb, folder], check=True)
@@ -117,7 +116,7 @@ def embed(images: list[Image.Image]) -> dict[str, Matrix]:
 def fuse(queries: dict[str, Matrix], photos: dict[str, Matrix], weights: dict[str, float]) -> NDArray[np.float64]:
     """Return the weighted mean of the cosines: (queries, photos)."""
     products = (weight * (queries[name] @ photos[name].T) for name, weight in weights.items())
-    return np.sum(list(products), axis=0, dtype=np.float64)
+    return np.asarray(sum(products), np.float64)
 
 
 def rank_one(scores: NDArray[np.float64]) -> float:
@@ -133,8 +132,8 @@ def precisions(scores: NDArray[np.float64], classes: list[str], k: int = 50) -> 
     found = labels[np.argsort(-scores, axis=1)[:, :k]] == labels[:, None]
     relevant = (labels[:, None] == labels).sum(axis=1) - 1
     precision = np.cumsum(found, axis=1) / np.arange(1, found.shape[1] + 1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((precision * found).sum(axis=1) / np.where(relevant, np.minimum(relevant, k), np.nan))
+    best = np.where(relevant > 0, np.minimum(relevant, k), np.nan)
+    return np.asarray((precision * found).sum(axis=1) / best, np.float64)
 
 
 def gain_of_combining(photos: dict[str, Matrix], classes: list[str]) -> tuple[float, float, list[float]]:

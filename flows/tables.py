@@ -1,17 +1,20 @@
 """Results as tables for people."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.dry_run import Estimate
-from flows.report import IngestReport
-from search.searcher import Answer
-from storage.registry import ImageRow
+if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
+    from flows.dry_run import Estimate
+    from flows.report import IngestReport
+    from search.searcher import Answer
+    from storage.registry import ImageRow
 
 
 def print_answer(answer: Answer) -> None:

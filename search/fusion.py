@@ -11,7 +11,7 @@ from search.segment import Vectors
 
 COMBINED = "combo_"
 # Shares before normalisation, by measurement (docs/decisions.md): equal ones are worse than the best member alone.
-WEIGHTS = {"color": 0.3, "sift": 0.7}
+WEIGHTS = {"color": 0.4, "sift": 0.6}
 _DEFAULT_WEIGHT = 1.0
 
 

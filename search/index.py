@@ -27,12 +27,19 @@ MAX_ADDED_SHARE = 0.5
 ALWAYS_REBUILD_BELOW = 5_000
 RECALL_K = 10
 
+# A batch of vectors takes no more memory than this, however long they are.
+MAX_BATCH_BYTES = 2**27
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What became of an index; `recall` is recall@10 against exact search, where a graph was built and measured."""
+    """What became of an index.
+
+    `build_s` is from the first look at the registry to segments on disk. `recall` is recall@10 against exact search,
+    where a graph was built and measured.
+    """
 
     manifest: Manifest
     action: str
@@ -85,16 +92,18 @@ def update_index(
             segments, masks = change.keep(manifest.segments)
             manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
         return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
-    recall, masks, action = None, {}, "built"
+    recall, masks, action, build_s = None, {}, "built", 0.0
     if len(live) == 0:
         segments = []
     elif current is None or change is None or change.wants_rebuild:
+        batch_size = _batch_size(members, parameters)
         if len(members) == 1:
-            source = from_shards(registry, shards_dir, members[0], live, parameters.index_batch_size)
+            source = from_shards(registry, shards_dir, members[0], live, batch_size)
         else:
-            source = from_blobs(registry, members, live, parameters.index_batch_size)
+            source = from_blobs(registry, members, live, batch_size)
         segment = build_hnsw(source, len(live), _dim(members), **parameters.graph)
         segments = [_write(folder, HNSW, segment)]
+        build_s = time.perf_counter() - started
         recall = measure_recall(segment, parameters.ef_search, RECALL_K, parameters.recall_sample)
         del segment
     else:
@@ -102,6 +111,7 @@ def update_index(
         segments, masks = change.keep(current.manifest.segments)
         if len(change.added):
             segments.append(_write_added(registry, folder, members, change.added, parameters))
+        build_s = time.perf_counter() - started
     manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
     _mirror_rows(registry, folder, manifest)
     return IndexReport(
@@ -109,7 +119,7 @@ def update_index(
         action=action,
         added=len(live) if change is None else len(change.added),
         removed=0 if change is None else change.removed,
-        build_s=time.perf_counter() - started,
+        build_s=build_s,
         bytes=folder.size(manifest),
         recall=recall,
     )
@@ -200,6 +210,10 @@ def _live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
     return ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids))
 
 
+def _batch_size(members: Sequence[Member], parameters: IndexParameters) -> int:
+    return min(parameters.index_batch_size, max(256, MAX_BATCH_BYTES // (4 * _dim(members))))
+
+
 def _dim(members: Sequence[Member]) -> int:
     return sum(member.dim for member in members)
 
@@ -207,7 +221,7 @@ def _dim(members: Sequence[Member]) -> int:
 def _write_added(
     registry: Registry, folder: IndexFolder, members: Sequence[Member], added: Ids, parameters: IndexParameters
 ) -> SegmentEntry:
-    source = from_blobs(registry, members, added, parameters.index_batch_size)
+    source = from_blobs(registry, members, added, _batch_size(members, parameters))
     if len(added) <= MAX_FLAT_ROWS:
         return _write(folder, FLAT, build_flat(source, len(added), _dim(members)))
     return _write(folder, HNSW, build_hnsw(source, len(added), _dim(members), **parameters.graph))

@@ -102,6 +102,14 @@ class IndexFolder:
         except FileNotFoundError:
             return None
 
+    def stamp(self) -> tuple[int, int] | None:
+        """What changes with every version that is published; cheaper to look at than its name."""
+        try:
+            status = self.pointer.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def read_manifest(self, version: str | None = None) -> Manifest:
         """Read a version's manifest; without a version, the current one's.
 

@@ -63,8 +63,8 @@ def _search(opened: _OpenSegment, queries: Vectors, k: int, ef_search: int) -> t
     if opened.segment.has_copies:
         return _with_copies(opened, scores, offsets)
     ids = opened.segment.ids[offsets]
-    short = offsets < 0  # FAISS ends short rows with offset -1 and the lowest float
-    if short.any():
+    if offsets[:, -1].min(initial=0) < 0:  # FAISS ends short rows with offset -1 and the lowest float
+        short = offsets < 0
         ids[short] = NO_ID
         scores[short] = -np.inf
     return scores, ids

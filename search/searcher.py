@@ -6,8 +6,9 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +32,7 @@ _ID = re.compile(r"id:(\d+)")
 _LARGEST_ID = 2**63 - 1  # SQLite's
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One image found. Scores are cosines in [-1, 1]; `scores` has one a modality, None where there is no vector."""
 
     rank: int
@@ -124,21 +124,25 @@ class Searcher:
         Hits of a combined index carry no scores of its modalities here.
         """
         self._refresh()
+        return self._hits(vectors, top_k)
+
+    def _hits(self, vectors: Vectors, top_k: int) -> list[list[Hit]]:
         scores, ids = self._reader.search(vectors, top_k, self.ef_search)
-        rows = self._registry.images(np.unique(ids).tolist())
+        id_rows = ids.tolist()
+        paths = self._registry.paths({image_id for row in id_rows for image_id in row})
         only = self._members[0].modality if len(self._members) == 1 else None
         return [
             [
-                Hit(rank, image_id, row.path, score, {only: score} if only else {}, row.file_path)
-                for rank, (image_id, score) in enumerate(zip(some_ids, some_scores, strict=True), 1)
-                if (row := rows.get(image_id)) is not None
+                Hit(rank, image_id, path[0], score, {only: score} if only else {}, path[1])
+                for rank, (image_id, score) in enumerate(zip(id_row, score_row, strict=True), 1)
+                if (path := paths.get(image_id)) is not None
             ]
-            for some_ids, some_scores in zip(ids.tolist(), np.clip(scores, -1, 1).tolist(), strict=True)
+            for id_row, score_row in zip(id_rows, np.maximum(np.minimum(scores, 1), -1).tolist(), strict=True)
         ]
 
     def _answer(self, query: _Query, top_k: int) -> Answer:
         started = time.perf_counter()
-        hits = self._with_scores(query, self.search_vectors(self._combine(query), top_k)[0])
+        hits = self._with_scores(query, self._hits(self._combine(query), top_k)[0])
         return Answer(
             query=query.text,
             index=self.index,
@@ -153,6 +157,8 @@ class Searcher:
     def _combine(self, query: _Query) -> Vectors:
         """Return the query's (1, dim) row for this index; a modality that it lacks adds nothing."""
         found = query.vectors
+        if len(self._members) == 1:
+            return found[self._members[0].modality][np.newaxis]
         parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in self._members}
         return combine(self._members, parts)
 
@@ -165,7 +171,7 @@ class Searcher:
         ids = [hit.id for hit in hits]
         scores = {modality: self._score(query, modality, ids) for modality in missing}
         return [
-            replace(hit, scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
+            hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
             for hit in hits
         ]
 
@@ -174,7 +180,7 @@ class Searcher:
         scores: dict[int, float | None] = dict.fromkeys(ids)
         if (vector := query.vectors.get(modality)) is None:
             return scores
-        stored = self._registry.vectors(modality, self._embedders[modality].spec.fingerprint, ids)
+        stored = self._registry.vectors(modality, self._fingerprints[modality], ids)
         return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
     def _prepare(self, queries: Sequence[str | os.PathLike[str]], all_scores: bool) -> list[_Query]:
@@ -206,10 +212,10 @@ class Searcher:
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
         vectors = {}
-        for modality, embedder in self._embedders.items():
-            stored = self._registry.vectors(modality, embedder.spec.fingerprint, [image_id])
-            if image_id in stored:
-                vectors[modality] = stored[image_id]
+        for modality, fingerprint in self._fingerprints.items():
+            stored = self._registry.vector(modality, fingerprint, image_id)
+            if stored is not None:
+                vectors[modality] = stored
         if any(member.modality in vectors for member in self._members):
             return vectors
         if not self._registry.images([image_id]):
@@ -219,14 +225,14 @@ class Searcher:
 
     def _refresh(self) -> None:
         """Take up a newer version, if one was published; if it cannot be opened, go on with the one that is open."""
-        version = self._folder.current_version()
-        if version not in (None, self._reader.manifest.version):
+        if self._folder.stamp() not in (None, self._stamp):
             try:
                 self._open_reader()
             except IndexDamagedError as error:
                 logger.warning("%s; the version before it goes on serving", error)
 
     def _open_reader(self) -> None:
+        self._stamp = self._folder.stamp()
         try:
             self._reader = IndexReader(self._folder)
         except IndexDamagedError:  # a version may be replaced twice between reading its name and opening it
@@ -237,8 +243,9 @@ class Searcher:
         self._embedders: dict[str, Embedder] = create_embedders(
             dict.fromkeys(modalities), manifest.vector_settings, self.library.models_dir
         )
+        self._fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:
-            if self._embedders[member.modality].spec.fingerprint != member.fingerprint:
+            if self._fingerprints[member.modality] != member.fingerprint:
                 raise EmbedderParameterError(
                     f"index {self.index} was made by another version of {member.modality} than this program has: "
                     "run `imgrec ingest`"

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss
@@ -32,7 +33,7 @@ class Segment:
     ids: Ids
     starts: Ids
 
-    @property
+    @cached_property
     def has_copies(self) -> bool:
         return bool(len(self.ids) != self.index.ntotal)
 
@@ -82,8 +83,9 @@ def open_segment(folder: Path, images: int) -> Segment:
     """
     try:
         index = faiss.read_index(os.fspath(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
-        ids = np.load(folder / "ids.npy", mmap_mode="r")
-        starts = np.load(folder / "starts.npy", mmap_mode="r")
+        # As plain arrays on the mapped files: np.memmap itself is slow to index.
+        ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r"))
+        starts = np.asarray(np.load(folder / "starts.npy", mmap_mode="r"))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
     if len(ids) != images or len(starts) != index.ntotal + 1 or (images and starts[-1] != images):

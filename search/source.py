@@ -22,8 +22,25 @@ def from_shards(
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yield (ids, vectors) of the images `wanted` (sorted ids), each once, about `batch_size` at a time.
 
-    One shard is in memory at a time. What no readable shard holds comes from the registry's BLOBs.
+    What no readable shard holds comes from the registry's BLOBs.
     """
+    held: list[tuple[Ids, Vectors]] = []
+    for batch in _shard_by_shard(registry, shards_dir, member, wanted, batch_size):
+        held.append(batch)
+        if sum(len(ids) for ids, _ in held) >= batch_size:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: Sequence[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
+    return np.concatenate([ids for ids, _ in batches]), np.concatenate([vectors for _, vectors in batches])
+
+
+def _shard_by_shard(
+    registry: Registry, shards_dir: Path, member: Member, wanted: Ids, batch_size: int
+) -> Iterator[tuple[Ids, Vectors]]:
     waiting = np.ones(len(wanted), bool)
     for path in list_shards(shards_dir, member.fingerprint):
         try:

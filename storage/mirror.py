@@ -14,7 +14,8 @@ from storage.shards import NO_FEATURES, Shard, digest_of, list_shards, read_shar
 # A library of N vectors keeps at most N / 1,000 + 50 shard files.
 VECTORS_PER_SHARD = 1_000
 SPARE_SHARDS = 50
-MERGED_VECTORS = 16_384
+# Merging holds one merged shard in memory.
+MERGED_VECTORS = 4_096
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,8 @@ from storage.shards import Shard
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
 _VALUES_PER_QUERY = 500
+# Readers map the registry instead of copying its pages.
+READER_MMAP_BYTES = 2**32
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Registry:
                 check_not_newer(connection, path)
                 if schema_version(connection) == 0:
                     raise LibraryNotFoundError(f"{path} is empty: run `imgrec ingest` again")
+                connection.execute(f"PRAGMA mmap_size = {READER_MMAP_BYTES}")
                 yield cls(connection)
         finally:
             connection.close()
@@ -140,6 +143,15 @@ class Registry:
                 f"SELECT id, path, raw_path, status, reason FROM images WHERE id IN ({_marks(some)})", some
             )
             found.update({row[0]: ImageRow(*row) for row in rows})
+        return found
+
+    def paths(self, ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Map ids to their path, as it is printed and as it is opened; ids that are unknown are left out."""
+        found = {}
+        for some in _slices(list(ids)):
+            rows = self.connection.execute(f"SELECT id, path, raw_path FROM images WHERE id IN ({_marks(some)})", some)
+            for image_id, path, raw in rows:
+                found[image_id] = (path, path if raw is None else os.fsdecode(raw))
         return found
 
     def live_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
@@ -209,6 +221,14 @@ class Registry:
             )
             found.update({image_id: np.frombuffer(vector, "<f4") for image_id, vector in rows})
         return found
+
+    def vector(self, modality: str, fingerprint: str, image_id: int) -> NDArray[np.float32] | None:
+        """Return the stored vector of one image, (dim,) float32, or None."""
+        row = self.connection.execute(
+            f"SELECT vector FROM {vector_table(modality)} WHERE image_id = ? AND fingerprint = ?",
+            (image_id, fingerprint),
+        ).fetchone()
+        return None if row is None else np.frombuffer(row[0], "<f4")
 
     def copy_vectors(self, modality: str, fingerprint: str) -> int:
         """Give copies of known contents the vectors that those have; return how many."""
@@ -326,7 +346,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
 
 def _slices(ids: Sequence[int]) -> Iterator[list[int]]:
     for start in range(0, len(ids), _VALUES_PER_QUERY):
-        yield [int(image_id) for image_id in ids[start : start + _VALUES_PER_QUERY]]
+        yield list(ids[start : start + _VALUES_PER_QUERY])
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -96,7 +96,8 @@ def read_shard(path: Path) -> Shard:
         ShardError: it is damaged, no shard, or does not hold what its checksum says.
     """
     try:
-        table = pq.read_table(path, memory_map=False, partitioning=None)
+        with pq.ParquetFile(path) as file:  # read_table would import pandas
+            table = file.read()
         facts = _facts(table.schema, path)
         column = table.column("vector").combine_chunks()
         vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
