@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     max_failed_share: Share = Field(1.0, description="more failed images than this share makes the ingest an error")
 
     # Index
-    indexes: Names | None = Field(None, min_length=1, description="indexes to build; default: one per modality")
+    indexes: Names | None = Field(
+        None, min_length=1, description="indexes to build; default: one per modality, and all combined"
+    )
     hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
     ef_search: int = Field(64, ge=1, le=100_000, description="HNSW: candidates at searching")

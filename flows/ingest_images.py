@@ -21,7 +21,7 @@ from flows.chunks import write_chunks
 from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import IngestReport, Stages
-from search.fusion import default_indexes, index_members
+from search.fusion import default_indexes, index_members, index_modalities
 from search.index import IndexParameters, IndexReport
 from storage.atomic import remove_stale_temporaries
 from storage.errors import ImgrecError
@@ -73,7 +73,7 @@ def ingest_images(
         images_root: folder of photos; a library remembers its own.
         library: folder of the library; it is made if it is not there.
         modalities: modalities to compute beside those the library has.
-        indexes: indexes to build; default: one per modality.
+        indexes: indexes to build; default: one per modality, and their combination.
         photos_moved: the photos of this library are in `images_root` now.
         accept_missing: mark photos missing however many there are.
         reembed: give all images new vectors where a setting that changes vectors differs.
@@ -90,6 +90,8 @@ def ingest_images(
         driving(chosen.workers, progress.on_read, progress.on_images),
     ):
         home = library_for(chosen, photos_moved, reembed)
+        for name in chosen.indexes or ():
+            index_modalities(name, home.modalities)  # a wrong name is told before the work, not after
         remove_stale_temporaries(home.root)
         embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
         specs = {name: embedder.spec for name, embedder in embedders.items()}

@@ -181,6 +181,35 @@ def test_one_wrong_query_does_not_keep_others_from_answers(imgrec: Imgrec, photo
     assert [answer["hits"][0]["path"] for answer in ran.lines] == ["cell.png"]
 
 
+def test_two_modalities_are_searched_together(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+
+    (report,) = imgrec("ingest", "--library", library, "--modality", "sift", "--json").lines
+
+    assert (report["new"], report["embedded"]) == (0, 6)
+    assert {name: index["vectors"] for name, index in report["indexes"].items()} == {
+        "color": 6,
+        "sift": 6,
+        "combo_color_sift": 6,
+    }
+    assert report["indexes"]["color"]["action"] == "unchanged"
+    (answer,) = imgrec("search", photos / "chelsea.png", "--library", library, "--json").lines
+    assert (answer["index"], answer["hits"][0]["path"]) == ("combo_color_sift", "chelsea.png")
+    assert set(answer["hits"][0]["scores"]) == {"color", "sift"}
+    (answer,) = imgrec("search", "id:1", "--library", library, "--json", "--index", "color").lines
+    assert (answer["index"], set(answer["hits"][1]["scores"])) == ("color", {"color", "sift"})
+    table = imgrec("search", "id:1", "--library", library).out
+    assert "color" in table
+    assert "sift" in table
+    refused = imgrec("ingest", "--library", library, "--index", "combo_sift_color")
+    assert (refused.code, "there are color, sift, combo_color_sift" in refused.err) == (1, True)
+
+
+def test_a_library_folder_that_is_no_text_is_refused(imgrec: Imgrec, photos: Path, tmp_path: Path) -> None:
+    ran = imgrec("ingest", photos, "--library", tmp_path / "caf\udce9")
+    assert (ran.code, "choose a plain name" in ran.err) == (2, True)
+
+
 def test_previews_are_pictures(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     (photos / "cell.png").unlink()  # a hit whose photo is gone since has a placeholder
@@ -195,6 +224,7 @@ def test_searching_imports_neither_the_orchestrator_nor_torch(library: Path, img
     program = (
         "import sys; from flows.cli import cli\n"
         f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, '-l', {str(library)!r}], standalone_mode=False)\n"
+        f"cli(['status', '-l', {str(library)!r}], standalone_mode=False)\n"
         "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
