@@ -1,9 +1,9 @@
 """What a search costs, in a library of 200,000 photos (20,000 with --quick).
 
-warm_vs_faiss     time of one warm library call with the vector at hand, `Searcher.search_vectors` (ids, paths and scores
-                  of ten hits), against `index.search` of FAISS (offsets and scores) on the same index file with the same
-                  vector, efSearch and k: one query a call, medians over many. The sides take turns, each with the queries
-                  in an order of its own, so that none finds the graph warmed by the one before.
+warm_vs_faiss     time of one warm library call with the vector at hand, `Searcher.search_vectors` (ids, paths and
+                  scores of ten hits), against `index.search` of FAISS (offsets and scores) on the same index file with
+                  the same vector, efSearch and k: one query a call, medians over many. The sides take turns, each with
+                  the queries in an order of its own, so that none finds the graph warmed by the one before.
 warm_id_vs_faiss  the same of `Searcher.search(["id:N"])`, which also looks the image's vector up.
 cold_s            seconds of a whole `imgrec search id:1`, median.
 """

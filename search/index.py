@@ -28,7 +28,7 @@ ALWAYS_REBUILD_BELOW = 5_000
 RECALL_K = 10
 
 # A batch of vectors takes no more memory than this, however long they are.
-MAX_BATCH_BYTES = 2**27
+MAX_BATCH_BYTES = 2**26
 
 logger = logging.getLogger(__name__)
 

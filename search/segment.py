@@ -2,10 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -17,6 +19,8 @@ from storage.atomic import sync
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+T = TypeVar("T")
 
 HNSW = "hnsw"
 FLAT = "flat"
@@ -100,8 +104,7 @@ def _fill(index: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int
     ids, rows = np.empty(total, np.int64), np.empty(total, np.int64)
     row_of: dict[bytes, int] = {}
     done = 0
-    for batch_ids, vectors in batches:
-        keys = [hashlib.blake2b(vector.data, digest_size=16).digest() for vector in vectors]
+    for batch_ids, vectors, keys in _read_ahead(_keyed(batches)):
         fresh = []
         for place, key in enumerate(keys):
             if key not in row_of:
@@ -115,3 +118,18 @@ def _fill(index: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int
     by_row = np.argsort(rows[:done], kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows[:done], minlength=index.ntotal))]).astype(np.int64)
     return Segment(index, ids[:done][by_row], starts)
+
+
+def _keyed(batches: Iterable[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors, list[bytes]]]:
+    """Add a key to every vector: equal ones have the same."""
+    for ids, vectors in batches:
+        yield ids, vectors, [hashlib.blake2b(vector.data, digest_size=16).digest() for vector in vectors]
+
+
+def _read_ahead(batches: Iterator[T]) -> Iterator[T]:
+    """Prepare one item while the one before is in use: FAISS gives other threads the time it waits for its slowest."""
+    with ThreadPoolExecutor(1, thread_name_prefix="imgrec-read-ahead") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
