@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
 
     # Work
-    batch_size: int = Field(512, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
+    batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; default: one a core")
     retries: int = Field(

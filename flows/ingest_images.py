@@ -27,7 +27,7 @@ from storage.atomic import remove_stale_temporaries
 from storage.errors import ImgrecError
 from storage.library import Library
 from storage.lock import writer_lock
-from storage.mirror import wants_merge
+from storage.mirror import unknown_shards, wants_merge
 from storage.registry import Registry
 from tasks.driver import driving
 from tasks.embed import embed, merge, mirror
@@ -102,7 +102,8 @@ def ingest_images(
                 share = 1.0 if accept_missing else chosen.max_missing_share
                 scanned = _with_retries(scan, chosen)(home.registry_path, Path(home.images_root), share)
             with stages.timed("embed"):
-                _with_retries(adopt, chosen)(home)
+                if unknown_shards(registry, home.shards_dir):
+                    _with_retries(adopt, chosen)(home)
                 embedded, bytes_read = _embed_pending(home, registry, specs, chosen, progress)
             with stages.timed("index"):
                 built = _build_indexes(home, specs, chosen)

@@ -25,9 +25,13 @@ def adopt_shards(registry: Registry, shards_dir: Path) -> int:
 
     A damaged shard is moved aside (`.damaged`), so that what it held is pending again.
     """
+    return mirror_shards(registry, shards_dir, unknown_shards(registry, shards_dir))
+
+
+def unknown_shards(registry: Registry, shards_dir: Path) -> list[Path]:
+    """List the shards on disk that the registry does not know: a killed ingest or a restored registry leaves some."""
     known = set(registry.shard_paths())
-    unknown = (path for path in list_shards(shards_dir) if str(path.relative_to(shards_dir)) not in known)
-    return mirror_shards(registry, shards_dir, unknown)
+    return [path for path in list_shards(shards_dir) if str(path.relative_to(shards_dir)) not in known]
 
 
 def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -> int:

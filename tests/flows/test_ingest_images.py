@@ -76,7 +76,7 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
     names = sorted(run.name for run in tasks)
     assert [name for name in names if name.startswith("embed 3 images")] == [n for n in names if n.startswith("embed")]
     assert len([name for name in names if name.startswith("embed")]) == 2
-    assert {"adopt shards", "index color", f"scan {photos}", "log imgrec-ingest to MLflow"} <= set(names)
+    assert {"index color", f"scan {photos}", "log imgrec-ingest to MLflow"} <= set(names)
     assert [artifact["data"] for artifact in artifacts] == [100.0]
 
 
