@@ -40,7 +40,7 @@ def _split_bins(value: Any) -> Any:
 
 def _expand(value: Any) -> Any:
     try:
-        return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
+        return Path(value).expanduser().resolve() if isinstance(value, str | Path) else value
     except RuntimeError as error:
         raise ValueError(str(error)) from None
 

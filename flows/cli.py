@@ -323,6 +323,9 @@ def _describe(error: Exception) -> str:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, sqlite3.OperationalError):
         return f"SQLite: {text}: check the disk that the library is on, then run the command again"
+    if text.startswith("Failed to reach API"):
+        server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
+        return f"Prefect's server does not answer ({text}): {server}"
     return f"{type(error).__name__}: {text} (run `imgrec --verbose …` for the details)"
 
 

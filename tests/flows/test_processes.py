@@ -119,6 +119,16 @@ def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(many_photos: Path, librar
     assert json.loads(out)["images"]["ok"] == 300
 
 
+def test_a_server_that_does_not_answer_is_told(photos: Path, library: Path) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(
+        [IMGREC, "ingest", photos, "--library", library], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "unset PREFECT_API_URL" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_nobody_is_called_even_with_a_server_of_its_own(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(CLOSED_NETWORK)
