@@ -1,20 +1,45 @@
 """Learn what SIFT-VLAD needs from descriptors: a local PCA and a codebook."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import faiss
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from embedders.errors import TooFewImagesError
-from embedders.sift import Floats
+from embedders.sift import Floats, describe
 from embedders.sift_model import SiftModel
+from storage.errors import ImageError
+from storage.images import decode
+from storage.probe import read_regular
+from storage.registry import Pending
 
 WORDS = 64
 LOCAL_DIM = 64
 MAX_DESCRIPTORS = 256_000
+DESCRIPTORS_PER_PHOTO = 200
 ITERATIONS = 20
 _SEED = 0
+
+
+def describe_photos(
+    images_root: str, decode_min_side: int, max_megapixels: float, photos: Sequence[Pending]
+) -> list[Floats]:
+    """Describe photos for training, at most 200 descriptors each, evenly taken. Runs in worker processes.
+
+    What cannot be read or has no keypoints is left out.
+    """
+    described = []
+    for photo in photos:
+        try:
+            data, _ = read_regular(Path(images_root) / photo.path)
+            descriptors = describe(decode(data, decode_min_side, max_megapixels))
+        except (OSError, ImageError):
+            continue
+        if len(descriptors):
+            described.append(descriptors[:: -(-len(descriptors) // DESCRIPTORS_PER_PHOTO)])
+    return described
 
 
 def train_model(descriptors: Sequence[Floats]) -> SiftModel:

@@ -107,6 +107,38 @@ def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: st
     _run_ingest({"library": library, "reembed": True, "settings": chosen}, as_json, verbose)
 
 
+@cli.group()
+def train() -> None:
+    """Learn something from a library's own photos."""
+
+
+@train.command()
+@library_option
+@settings_options("workers")
+@json_option
+@click.pass_obj
+def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
+    """Learn a SIFT codebook from this library's photos.
+
+    It takes the place of the packaged one at the next `imgrec ingest`, which gives all photos new sift vectors; the old
+    ones serve until then. Vectors of two codebooks cannot be compared.
+
+    \b
+    imgrec train sift
+    imgrec ingest
+    """
+    from flows.console import speak_plainly
+
+    speak_plainly(verbose)
+    from flows.train_sift import train_sift
+
+    trained = train_sift(library, {name: value for name, value in settings.items() if value is not None})
+    if as_json:
+        _print_json(vars(trained))
+    else:
+        click.echo(f"model {trained.model}, of {trained.photos:,} photos; `imgrec ingest` embeds all photos with it")
+
+
 @cli.command()
 @click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @library_option

@@ -270,6 +270,17 @@ class Registry:
     def forget_shards(self, paths: Iterable[str]) -> None:
         self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))
 
+    def sample_contents(self, count: int) -> list[Pending]:
+        """Draw contents of live images by their hash: the same ones whatever was ingested first, or where."""
+        rows = self.connection.execute(
+            f"""SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns FROM images
+                WHERE id IN (SELECT min(id) FROM images WHERE {LIVE} AND content_hash IS NOT NULL
+                             GROUP BY content_hash ORDER BY content_hash LIMIT ?)
+                ORDER BY content_hash""",
+            (count,),
+        )
+        return [_pending(row) for row in rows]
+
     # Index rows
 
     def mirrored_segments(self, index_name: str) -> set[str]:
@@ -331,7 +342,12 @@ class Registry:
                WHERE position >= ? AND position < ? ORDER BY position""",
             (start, start + count),
         )
-        return [Pending(digest, path if raw is None else os.fsdecode(raw), *stat) for digest, path, raw, *stat in rows]
+        return [_pending(row) for row in rows]
+
+
+def _pending(row: tuple[bytes, str, bytes | None, int, int, int]) -> Pending:
+    content_hash, path, raw_path, *stat = row
+    return Pending(content_hash, path if raw_path is None else os.fsdecode(raw_path), *stat)
 
 
 @contextmanager

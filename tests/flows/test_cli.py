@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flows import train_sift
 from tests.flows.conftest import Imgrec
 
 
@@ -205,6 +206,26 @@ def test_two_modalities_are_searched_together(imgrec: Imgrec, photos: Path, libr
     assert (refused.code, "there are color, sift, combo_color_sift" in refused.err) == (1, True)
 
 
+def test_a_library_learns_a_codebook_of_its_own(
+    imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imgrec("ingest", pictures, "--library", library, "--modality", "sift")
+    before = imgrec("search", "id:1", "--library", library, "--json").lines
+
+    refused = imgrec("train", "sift", "--library", library)
+    assert (refused.code, "1,000 are needed" in refused.err) == (1, True)
+
+    monkeypatch.setattr(train_sift, "MIN_PHOTOS", 15)
+    (trained,) = imgrec("train", "sift", "--library", library, "--json").lines
+    assert trained["photos"] == 20
+    assert imgrec("search", "id:1", "--library", library, "--json").lines == before  # the old one serves
+    (report,) = imgrec("ingest", "--library", library, "--json").lines
+    assert (report["embedded"], report["indexes"]["sift"]["action"]) == (20, "built")
+    assert imgrec("search", "id:1", "--library", library, "--json").lines != before
+    (again,) = imgrec("train", "sift", "--library", library, "--workers", 1, "--json").lines
+    assert again == trained
+
+
 def test_a_library_folder_that_is_no_text_is_refused(imgrec: Imgrec, photos: Path, tmp_path: Path) -> None:
     ran = imgrec("ingest", photos, "--library", tmp_path / "caf\udce9")
     assert (ran.code, "choose a plain name" in ran.err) == (2, True)
@@ -245,7 +266,7 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
 
 
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:
-    for command in ("ingest", "search", "status", "failures", "sql", "reembed"):
+    for command in ("ingest", "search", "status", "failures", "sql", "reembed", "train"):
         ran = imgrec(command, "--help")
         assert ran.code == 0
         assert f"imgrec {command}" in ran.out

@@ -1,0 +1,67 @@
+"""Learn a library's own SIFT codebook."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from conf.settings import Settings
+from embedders.errors import TooFewImagesError
+from embedders.sift_model import model_path
+from embedders.sift_training import describe_photos, train_model
+from storage.library import open_library
+from storage.lock import writer_lock
+from storage.pool import map_bounded
+from storage.registry import Registry
+from tasks.driver import driving
+
+# Fewer photos than these make a codebook that knows the photos rather than their patterns.
+MIN_PHOTOS = 1_000
+MAX_PHOTOS = 5_000
+PHOTOS_PER_PART = 16
+
+
+@dataclass(frozen=True)
+class TrainedSift:
+    """The digest of the model, which names it, and how many photos with keypoints it was learnt from."""
+
+    model: str
+    photos: int
+
+
+@flow(name="train-sift", flow_run_name="train sift")
+def train_sift(library: Path | str | None = None, settings: dict[str, Any] | None = None) -> TrainedSift:
+    """Learn a codebook from up to 5,000 of a library's photos, and make it the library's.
+
+    The next ingest gives all photos new sift vectors; the old ones serve until those are complete.
+
+    Args:
+        library: folder of the library.
+        settings: any other setting by name, as in imgrec.toml.
+    """
+    chosen = Settings.load(library=library, **(settings or {}))
+    home = open_library(chosen.library)
+    with writer_lock(home.root), driving(chosen.workers, lambda *_: None, lambda _: None) as driver:
+        with Registry.open_for_reading(home.registry_path) as registry:
+            photos = registry.sample_contents(MAX_PHOTOS)
+        _check_enough(len(photos))
+        work = partial(
+            describe_photos, home.images_root, home.vector_settings["decode_min_side"], chosen.max_megapixels
+        )
+        parts = [photos[start : start + PHOTOS_PER_PART] for start in range(0, len(photos), PHOTOS_PER_PART)]
+        described = [found for part in map_bounded(driver.pool, work, parts, in_flight=16) for found in part]
+        _check_enough(len(described))
+        model = train_model(described)
+        model.save(model_path(home.models_dir, model.digest))
+        home.with_vector_settings({**home.vector_settings, "sift_model": model.digest})
+    return TrainedSift(model.digest, len(described))
+
+
+def _check_enough(photos: int) -> None:
+    if photos < MIN_PHOTOS:
+        raise TooFewImagesError(
+            f"{photos:,} photos with keypoints are too few to learn a codebook from: {MIN_PHOTOS:,} are needed, or it "
+            "knows these photos rather than their patterns; the packaged codebook serves without training"
+        )
