@@ -39,8 +39,15 @@ def _split_bins(value: Any) -> Any:
 
 
 def _expand(value: Any) -> Any:
+    if not isinstance(value, str | Path):
+        return value
     try:
-        return Path(value).expanduser().resolve() if isinstance(value, str | Path) else value
+        str(value).encode()
+        return Path(value).expanduser().resolve()
+    except UnicodeEncodeError:
+        raise ValueError(
+            "the name of this folder is not UTF-8, which Prefect and Arrow cannot take: rename it"
+        ) from None
     except RuntimeError as error:
         raise ValueError(str(error)) from None
 

@@ -80,8 +80,9 @@ def ingest(
         "modalities": list(modalities) or None,
         "indexes": list(indexes) or None,
     }
+    loaded = Settings.load(**where, **chosen)  # what is wrong with them is told before Prefect starts
     if dry_run:
-        _print_estimate(Settings.load(**where, **chosen), as_json)
+        _print_estimate(loaded, as_json)
         return
     options = {**where, "photos_moved": photos_moved, "accept_missing": accept_missing, "settings": chosen}
     _run_ingest(options, as_json, verbose)

@@ -59,10 +59,6 @@ def preview_library(settings: Settings) -> Library:
 
 def _create(settings: Settings) -> Library:
     root = _photo_folder(settings)
-    if not printable(str(settings.library)).isprintable() or printable(str(settings.library)) != str(settings.library):
-        raise SettingsError(
-            f"library = {printable(str(settings.library))}: Arrow takes no such path; choose a plain name"
-        )
     if settings.library.is_dir() and any(
         entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
     ):

@@ -228,7 +228,7 @@ def test_a_library_learns_a_codebook_of_its_own(
 
 def test_a_library_folder_that_is_no_text_is_refused(imgrec: Imgrec, photos: Path, tmp_path: Path) -> None:
     ran = imgrec("ingest", photos, "--library", tmp_path / "caf\udce9")
-    assert (ran.code, "choose a plain name" in ran.err) == (2, True)
+    assert (ran.code, "not UTF-8" in ran.err) == (2, True)
 
 
 def test_previews_are_pictures(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
