@@ -16,20 +16,25 @@ from storage.errors import ShardError
 from storage.registry import Registry
 from storage.shards import Shard, list_shards, read_shard
 
+FIRST_BATCH = 2_048
+
 
 def from_shards(
     registry: Registry, shards_dir: Path, member: Member, wanted: Ids, batch_size: int
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yield (ids, vectors) of the images `wanted` (sorted ids), each once, about `batch_size` at a time.
 
-    What no readable shard holds comes from the registry's BLOBs.
+    What no readable shard holds comes from the registry's BLOBs. The first batches are smaller, so that whoever uses
+    them does not wait long while the next ones are read.
     """
     held: list[tuple[Ids, Vectors]] = []
+    size = FIRST_BATCH
     for batch in _shard_by_shard(registry, shards_dir, member, wanted, batch_size):
         held.append(batch)
-        if sum(len(ids) for ids, _ in held) >= batch_size:
+        if sum(len(ids) for ids, _ in held) >= size:
             yield _joined(held)
             held = []
+            size = min(2 * size, batch_size)
     if held:
         yield _joined(held)
 
@@ -53,8 +58,10 @@ def _shard_by_shard(
             places[places == len(wanted)] = 0
             fresh = (wanted[places] == ids) & waiting[places]
             waiting[places[fresh]] = False
-            if fresh.any():
-                yield ids[fresh], np.ascontiguousarray(shard.vectors[start + rows[fresh]], np.float32)
+            if fresh.all() and np.array_equal(rows, np.arange(len(shard.content_hashes[start : start + batch_size]))):
+                yield ids, shard.vectors[start : start + batch_size]
+            elif fresh.any():
+                yield ids[fresh], shard.vectors[start + rows[fresh]]
     yield from from_blobs(registry, [member], wanted[waiting], batch_size)
 
 
@@ -81,6 +88,6 @@ def _match(registry: Registry, shard: Shard, rows: slice) -> tuple[Ids, Ids]:
     """Return the live images of a shard's rows: their ids, and the row (from the slice's start) of each."""
     hashes = shard.content_hashes[rows]
     place = {content_hash: row for row, content_hash in enumerate(hashes)}
-    pairs = [(image_id, place[content_hash]) for content_hash, image_id in registry.live_ids_of(hashes)]
-    matched = np.array(pairs, np.int64).reshape(-1, 2)
-    return matched[:, 0], matched[:, 1]
+    pairs = [(place[content_hash], image_id) for content_hash, image_id in registry.live_ids_of(hashes)]
+    matched = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    return matched[:, 1], matched[:, 0]

@@ -163,13 +163,15 @@ class Registry:
         )
         return np.fromiter((row[0] for row in rows), np.int64)
 
-    def live_ids_of(self, content_hashes: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-        """Yield (content hash, id) of the live images that hold these contents."""
+    def live_ids_of(self, content_hashes: Sequence[bytes]) -> list[tuple[bytes, int]]:
+        """List (content hash, id) of the live images that hold these contents."""
+        found: list[tuple[bytes, int]] = []
         for start in range(0, len(content_hashes), _VALUES_PER_QUERY):
             some = content_hashes[start : start + _VALUES_PER_QUERY]
-            yield from self.connection.execute(
+            found += self.connection.execute(
                 f"SELECT content_hash, id FROM images WHERE {LIVE} AND content_hash IN ({_marks(some)})", some
-            )
+            ).fetchall()
+        return found
 
     def mark_failed(self, failures: Iterable[tuple[bytes, str, str]]) -> None:
         """Give images their (content hash, status, reason)."""
