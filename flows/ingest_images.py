@@ -33,7 +33,7 @@ from tasks.driver import driving
 from tasks.embed import embed, merge, mirror
 from tasks.index import index
 from tasks.scan import adopt, scan
-from tasks.tracking import TrackedRun, track
+from tasks.tracking import RunRecord, TrackedRun, postpone, track
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -197,7 +197,11 @@ def _track(
         parameters |= {f"{name}.{key}": value for key, value in built.manifest.parameters.items()}
         parameters |= {f"{name}.version": built.manifest.version}
         parameters |= {f"{name}.weight.{member.modality}": member.weight for member in built.manifest.members}
-    return track(home, "imgrec-ingest", _run_name(), started_s, parameters, report.metrics())
+    record = RunRecord("imgrec-ingest", _run_name(), started_s, parameters, report.metrics())
+    if report.did_nothing:
+        postpone(home, record)
+        return None
+    return track(home, record)
 
 
 def _bytes_on_disk(home: Library, registry: Registry, built: Mapping[str, IndexReport]) -> dict[str, int]:

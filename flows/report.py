@@ -47,6 +47,12 @@ class IngestReport:
         return self.embedded / embed_s if embed_s else 0.0
 
     @property
+    def did_nothing(self) -> bool:
+        """Whether everything was as it was before."""
+        built = any(report.action != "unchanged" for report in self.indexes.values())
+        return not (self.scan.read or self.scan.identified.missing or self.embedded or built)
+
+    @property
     def failed_share(self) -> float:
         present = self.images["ok"] + self.images["failed"]
         return self.images["failed"] / present if present else 0.0

@@ -12,7 +12,7 @@ from conf.settings import Settings
 from search.searcher import Answer
 from storage.library import open_library
 from tasks.search import search
-from tasks.tracking import track
+from tasks.tracking import RunRecord, track
 
 
 @flow(name="search-images", flow_run_name="search {queries}")
@@ -46,7 +46,8 @@ def search_images(
             "top_k": chosen.top_k,
             "queries": len(answers),
         }
-        track(open_library(chosen.library), "imgrec-search", "search", started_s, parameters, _milliseconds(answers))
+        record = RunRecord("imgrec-search", "search", started_s, parameters, _milliseconds(answers))
+        track(open_library(chosen.library), record)
     return answers
 
 

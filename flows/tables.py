@@ -63,6 +63,8 @@ def print_report(report: IngestReport) -> None:
     if report.failures:
         console.print(f"imgrec failures --library {escape(report.library)}   lists them with reasons", highlight=False)
     console.print(f"library: {escape(report.library)}", highlight=False, soft_wrap=True)
+    if report.did_nothing:
+        console.print("nothing was new; MLflow gets this run together with the next that has something to do")
     if report.tracked:
         console.print(
             f"MLflow run: {report.tracked.run_id} of {report.tracked.experiment} in {report.tracked.tracking_uri}",

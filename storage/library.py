@@ -61,6 +61,11 @@ class Library:
         return self.root / "mlflow-artifacts"
 
     @property
+    def postponed_runs_dir(self) -> Path:
+        """Runs that MLflow has not got yet."""
+        return self.root / "mlflow-postponed"
+
+    @property
     def settings_file(self) -> Path:
         return self.root / "imgrec.toml"
 

@@ -1,17 +1,36 @@
-"""What a run was like, for MLflow. Tracking is worth having and never worth an ingest."""
+"""What runs were like, for MLflow. Tracking is worth having and never worth an ingest."""
 
+import json
 import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from storage.atomic import write_atomic
 from storage.library import Library
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run; times are in seconds since 1970."""
+
+    experiment: str
+    name: str
+    started_s: float
+    parameters: Mapping[str, object]
+    metrics: Mapping[str, float]
+    ended_s: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True)
@@ -28,51 +47,54 @@ def tracking_uri(library: Library) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or library.mlflow_uri
 
 
-@task(name="track", task_run_name="log {experiment} to MLflow", cache_policy=NO_CACHE)
-def track(
-    library: Library,
-    experiment: str,
-    run_name: str,
-    started_s: float,
-    parameters: Mapping[str, object],
-    metrics: Mapping[str, float],
-) -> TrackedRun | None:
-    """Log one finished run, begun at `started_s` (seconds since 1970); None, and a warning, if that fails."""
+def postpone(library: Library, record: RunRecord) -> None:
+    """Keep a run for the next one that is logged.
+
+    Importing MLflow takes more than a second, which a run that had nothing to do should not cost.
+    """
+    path = library.postponed_runs_dir / f"{record.started_s:.6f}.json"
+    write_atomic(path, json.dumps(asdict(record), default=str).encode())
+
+
+@task(name="track", task_run_name="log {record.experiment} to MLflow", cache_policy=NO_CACHE)
+def track(library: Library, record: RunRecord) -> TrackedRun | None:
+    """Log postponed runs and this one; None, and a warning, if that fails: then this one is postponed too."""
     uri = tracking_uri(library)
     try:
-        return _log(library, uri, experiment, run_name, started_s, parameters, metrics)
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        for path in sorted(library.postponed_runs_dir.glob("*.json")):
+            _log(client, uri, library, _read(path))
+            path.unlink()
+        return _log(client, uri, library, record)
     except Exception as error:  # noqa: BLE001 - any failure of a tracking server is only a warning here
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        logger.warning("MLflow at %s did not take the run, everything else is done: %s", uri, reason)
+        logger.warning("MLflow at %s did not take the run, which is kept for the next one: %s", uri, reason)
+        postpone(library, record)
         return None
 
 
-def _log(
-    library: Library,
-    uri: str,
-    experiment: str,
-    run_name: str,
-    started_s: float,
-    parameters: Mapping[str, object],
-    metrics: Mapping[str, float],
-) -> TrackedRun:
-    from mlflow import MlflowClient
+def _read(path: Path) -> RunRecord:
+    return RunRecord(**json.loads(path.read_bytes()))
+
+
+def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) -> TrackedRun:
     from mlflow.entities import Metric, Param
 
-    client = MlflowClient(uri)
-    found = client.get_experiment_by_name(experiment)
+    found = client.get_experiment_by_name(record.experiment)
     if found is None:
         artifacts = library.mlflow_artifacts_dir.resolve().as_uri() if uri == library.mlflow_uri else None
-        experiment_id = client.create_experiment(experiment, artifact_location=artifacts)
+        experiment_id = client.create_experiment(record.experiment, artifact_location=artifacts)
     else:
         experiment_id = found.experiment_id
     tags = {"imgrec.library": str(library.root), "imgrec.library_uuid": library.uuid}
-    run = client.create_run(experiment_id, start_time=int(started_s * 1e3), tags=tags, run_name=run_name)
-    now = int(time.time() * 1e3)
+    run = client.create_run(experiment_id, start_time=int(record.started_s * 1e3), tags=tags, run_name=record.name)
+    ended = int(record.ended_s * 1e3)
     client.log_batch(
         run.info.run_id,
-        metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)) for name, value in parameters.items()],
+        metrics=[Metric(name, float(value), ended, 0) for name, value in record.metrics.items()],
+        params=[Param(name, str(value)) for name, value in record.parameters.items()],
     )
-    client.set_terminated(run.info.run_id)
-    return TrackedRun(uri, experiment, run.info.run_id)
+    client.set_terminated(run.info.run_id, end_time=ended)
+    return TrackedRun(uri, record.experiment, run.info.run_id)

@@ -19,6 +19,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows import chunks
 from flows.ingest_images import ingest_images
+from flows.report import IngestReport
 from flows.search_images import search_images
 from storage.errors import LibraryLockedError
 from storage.lock import writer_lock
@@ -102,6 +103,29 @@ def test_a_broken_tracking_server_loses_no_ingest(photos: Path, library: Path, m
     report = ingest_images(photos, library)
     assert report.tracked is None
     assert report.images["ok"] == 6
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (photos / "cell.png").unlink()
+    assert count_runs(ingest_images(photos, library)) == 2  # the one that was not taken is not lost
+
+
+def test_a_run_that_had_nothing_to_do_is_logged_with_the_next(photos: Path, library: Path) -> None:
+    for path in photos.iterdir():
+        os.utime(path, (0, 0))
+    assert count_runs(ingest_images(photos, library)) == 1
+    idle = ingest_images(photos, library)
+    assert (idle.did_nothing, idle.tracked) == (True, None)
+    (photos / "cell.png").unlink()
+    assert count_runs(ingest_images(photos, library)) == 3
+
+
+def count_runs(report: IngestReport) -> int:
+    from mlflow import MlflowClient
+
+    assert report.tracked is not None
+    client = MlflowClient(report.tracked.tracking_uri)
+    experiment = client.get_experiment_by_name(report.tracked.experiment)
+    assert experiment is not None
+    return len(client.search_runs([experiment.experiment_id]))
 
 
 def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Path) -> None:
