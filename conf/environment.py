@@ -13,6 +13,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # What the pipeline says belongs to the run in Prefect's UI.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "storage,embedders,search,tasks",
+    # Outside of a run the same code is a plain library, and its warnings are nobody's mistake.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # A tracking server that is down costs seconds, not the seven patient retries of the default.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
