@@ -1,9 +1,12 @@
-"""What a person sees of a flow in a terminal: warnings of ours, and none of the orchestrator's log."""
+"""What a person or a script sees of a command: lines, JSON, warnings of ours, none of the orchestrator's log."""
 
+import json
 import logging
 import os
 
 import click
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
 class _PlainHandler(logging.Handler):
@@ -23,3 +26,13 @@ def speak_plainly(verbose: bool) -> None:
         logger = logging.getLogger(room)
         if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
             logger.addHandler(_PlainHandler(logging.WARNING))
+
+
+def complain(message: str) -> None:
+    """Say on standard error what went wrong."""
+    click.echo(f"imgrec: error: {message}", err=True)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object as a line, at once, for whoever reads along."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)

@@ -1,6 +1,6 @@
 """Command-line options made from settings, so that both say the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -23,6 +23,11 @@ def settings_options(*names: str) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def chosen_of(settings: Mapping[str, str | None]) -> dict[str, str]:
+    """Keep the settings that were given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _show(value: object) -> str:

@@ -1,9 +1,10 @@
-"""What an ingest did, in numbers."""
+"""What a run did, in numbers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 from search.index import IndexReport
 from storage.scan import ScanReport
@@ -25,32 +26,40 @@ class Stages:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
 
 
+class Embedded(NamedTuple):
+    """Images that were embedded, and the size of their files."""
+
+    images: int
+    bytes: int
+
+
 @dataclass(frozen=True)
-class IngestReport:
-    """The outcome of one ingest. `failures` counts failed images of the library by status."""
+class RunReport:
+    """The outcome of one run: of an ingest, or of the stages that ran. `failures` counts failed images by status."""
 
     library: str
     images_root: str
-    scan: ScanReport
-    embedded: int
-    bytes_read: int
+    scan: ScanReport | None
+    embedded: Embedded | None
+    indexes: Mapping[str, IndexReport]
     images: Mapping[str, int]
     failures: Mapping[str, int]
     bytes_on_disk: Mapping[str, int]
-    indexes: Mapping[str, IndexReport]
     seconds: Mapping[str, float]
     tracked: TrackedRun | None = None
 
     @property
     def images_per_s(self) -> float:
         embed_s = self.seconds.get("embed", 0.0)
-        return self.embedded / embed_s if embed_s else 0.0
+        return self.embedded.images / embed_s if self.embedded and embed_s else 0.0
 
     @property
     def did_nothing(self) -> bool:
         """Whether everything was as it was before."""
+        scanned = self.scan is not None and bool(self.scan.read or self.scan.identified.missing)
+        embedded = self.embedded is not None and self.embedded.images > 0
         built = any(report.action != "unchanged" for report in self.indexes.values())
-        return not (self.scan.read or self.scan.identified.missing or self.embedded or built)
+        return not (scanned or embedded or built)
 
     @property
     def failed_share(self) -> float:
@@ -59,18 +68,18 @@ class IngestReport:
 
     def metrics(self) -> dict[str, float]:
         """The numbers that MLflow keeps."""
-        metrics = {
+        metrics: dict[str, float] = {
             **{f"{stage}.seconds": seconds for stage, seconds in self.seconds.items()},
             **{f"images.{state}": count for state, count in self.images.items()},
-            **{f"scan.{name}": count for name, count in vars(self.scan.identified).items()},
             **{f"failures.{status}": count for status, count in self.failures.items()},
             **{f"bytes.{place}": size for place, size in self.bytes_on_disk.items()},
-            "scan.found": self.scan.found,
-            "scan.read": self.scan.read,
-            "embed.images": self.embedded,
-            "embed.bytes": self.bytes_read,
-            "embed.images_per_s": self.images_per_s,
         }
+        if self.scan is not None:
+            metrics |= {f"scan.{name}": count for name, count in vars(self.scan.identified).items()}
+            metrics |= {"scan.found": self.scan.found, "scan.read": self.scan.read}
+        if self.embedded is not None:
+            metrics |= {"embed.images": self.embedded.images, "embed.bytes": self.embedded.bytes}
+            metrics |= {"embed.images_per_s": self.images_per_s}
         for name, report in self.indexes.items():
             metrics |= {
                 f"index.{name}.vectors": report.manifest.live,
@@ -83,28 +92,34 @@ class IngestReport:
 
     def as_json(self) -> dict[str, object]:
         """The closing table for programs; keys stay as they are from version to version."""
-        did = self.scan.identified
         return {
             "library": self.library,
             "images_root": self.images_root,
-            "found": self.scan.found,
-            "unchanged": self.scan.unchanged,
-            "new": did.new,
-            "copied": did.copied,
-            "moved": did.moved,
-            "changed": did.changed,
-            "returned": did.returned,
-            "missing": did.missing,
-            "embedded": self.embedded,
+            **({} if self.scan is None else _describe_scan(self.scan)),
+            **({} if self.embedded is None else {"embedded": self.embedded.images}),
             "images": dict(self.images),
             "failures": dict(self.failures),
-            "other_files": self.scan.other_files,
             "bytes_on_disk": dict(self.bytes_on_disk),
             "images_per_s": round(self.images_per_s, 1),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "indexes": {name: describe_index(report) for name, report in self.indexes.items()},
             "mlflow": None if self.tracked is None else vars(self.tracked),
         }
+
+
+def _describe_scan(scan: ScanReport) -> dict[str, object]:
+    did = scan.identified
+    return {
+        "found": scan.found,
+        "unchanged": scan.unchanged,
+        "new": did.new,
+        "copied": did.copied,
+        "moved": did.moved,
+        "changed": did.changed,
+        "returned": did.returned,
+        "missing": did.missing,
+        "other_files": scan.other_files,
+    }
 
 
 def describe_index(report: IndexReport) -> dict[str, object]:

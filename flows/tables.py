@@ -12,7 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from flows.dry_run import Estimate
-    from flows.report import IngestReport
+    from flows.report import RunReport
     from search.searcher import Answer
     from storage.registry import ImageRow
 
@@ -31,33 +31,18 @@ def print_answer(answer: Answer) -> None:
     Console().print(table)
 
 
-def print_report(report: IngestReport) -> None:
-    """Print what an ingest did."""
-    did = report.scan.identified
+def print_report(report: RunReport) -> None:
+    """Print what a run did."""
     console = Console()
-    counts = _table("Photos")
-    counts.add_column("what")
-    counts.add_column("number", justify="right")
-    for name, count in {
-        "new": did.new,
-        "copies": did.copied,
-        "moved": did.moved,
-        "changed": did.changed,
-        "back again": did.returned,
-        "missing": did.missing,
-        "unchanged": report.scan.unchanged,
-    }.items():
-        if count or name in ("new", "unchanged"):
-            counts.add_row(name, f"{count:,}")
-    for status, count in report.failures.items():
-        counts.add_row(f"[yellow]failed: {status.replace('_', ' ')}[/yellow]", f"{count:,}")
-    console.print(counts)
+    if report.scan is not None or report.failures:
+        console.print(_photo_table(report))
     if report.indexes:
         console.print(_index_table(report))
     seconds = "  ".join(f"{stage} {spent:.1f} s" for stage, spent in report.seconds.items())
-    speed = f"{report.embedded:,} images embedded, {report.images_per_s:,.0f} images/s.  " if report.embedded else ""
+    count = report.embedded.images if report.embedded else 0
+    speed = f"{count:,} images embedded, {report.images_per_s:,.0f} images/s.  " if count else ""
     console.print(f"{speed}{seconds}", highlight=False)
-    if report.scan.other_files:
+    if report.scan is not None and report.scan.other_files:
         others = ", ".join(f"{count:,} {escape(name)}" for name, count in _most(report.scan.other_files))
         console.print(f"other files, left alone: {others}", highlight=False)
     if report.failures:
@@ -131,11 +116,35 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     Console().print(table)
 
 
-def _index_table(report: IngestReport) -> Table:
+def _photo_table(report: RunReport) -> Table:
+    table = _table("Photos")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    if report.scan is not None:
+        did = report.scan.identified
+        counts = {
+            "new": did.new,
+            "copies": did.copied,
+            "moved": did.moved,
+            "changed": did.changed,
+            "back again": did.returned,
+            "missing": did.missing,
+            "unchanged": report.scan.unchanged,
+        }
+        for name, count in counts.items():
+            if count or name in ("new", "unchanged"):
+                table.add_row(name, f"{count:,}")
+    for status, count in report.failures.items():
+        table.add_row(f"[yellow]failed: {status.replace('_', ' ')}[/yellow]", f"{count:,}")
+    return table
+
+
+def _index_table(report: RunReport) -> Table:
     table = _table("Indexes")
-    headings = ("index", "", "vectors", "size", "M/efC/efS", "recall@10", "build")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("index", "") else "right")
+    table.add_column("index", overflow="fold")
+    table.add_column("")
+    for heading in ("vectors", "size", "M/efC/efS", "recall@10", "build"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, built in report.indexes.items():
         parameters = built.manifest.parameters
         table.add_row(

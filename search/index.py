@@ -73,11 +73,13 @@ def update_index(
     members: tuple[Member, ...],
     vector_settings: Mapping[str, Any],
     parameters: IndexParameters,
+    rebuild: bool = False,
 ) -> IndexReport | None:
     """Publish a version that holds exactly the live images that have one of the vectors; None if there are none.
 
     A few new vectors become a small segment, deleted ones tombstones; the graph is built anew when it does not exist,
-    has other parameters or fingerprints, or has too many of either. Nothing is published when nothing changed.
+    has other parameters or fingerprints, has too many of either, or when a `rebuild` is asked for. Nothing is
+    published when nothing changed.
     """
     started = time.perf_counter()
     live = _live_ids(registry, members)
@@ -86,7 +88,7 @@ def update_index(
         return None
     change = None if current is None else _Change.between(current, live)
     parameters_kept = {**parameters.graph, "ef_search": parameters.ef_search}
-    if current is not None and change is not None and not change.needed:
+    if current is not None and change is not None and not (change.needed or rebuild):
         manifest = current.manifest
         if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
             segments, masks = change.keep(manifest.segments)
@@ -95,7 +97,7 @@ def update_index(
     recall, masks, action, build_s = None, {}, "built", 0.0
     if len(live) == 0:
         segments = []
-    elif current is None or change is None or change.wants_rebuild:
+    elif current is None or change is None or change.wants_rebuild or rebuild:
         batch_size = _batch_size(members, parameters)
         if len(members) == 1:
             source = from_shards(registry, shards_dir, members[0], live, batch_size)

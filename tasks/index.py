@@ -11,8 +11,10 @@ from tasks.retrying import RETRYING
 
 
 @task(name="index", task_run_name="index {name}", cache_policy=NO_CACHE, **RETRYING)
-def index(library: Library, name: str, members: tuple[Member, ...], parameters: IndexParameters) -> IndexReport | None:
+def index(
+    library: Library, name: str, members: tuple[Member, ...], parameters: IndexParameters, rebuild: bool = False
+) -> IndexReport | None:
     """Build or update an index and publish it; None if there is nothing to index."""
     with Registry.open_for_writing(library.registry_path) as registry:
         folder = IndexFolder(library.indexes_dir, name)
-        return update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters)
+        return update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters, rebuild)

@@ -1,0 +1,35 @@
+"""The last stage as a flow of its own: indexes over the vectors that are there."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from conf.settings import Settings
+from flows.closing import close_run
+from flows.report import RunReport
+from flows.run import open_run, run_name
+from flows.stages import index_stage
+from storage.library import open_library
+
+
+@flow(name="build-indexes", flow_run_name=partial(run_name, "index"))
+def build_indexes(
+    library: Path | str | None = None,
+    indexes: list[str] | None = None,
+    rebuild: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> RunReport:
+    """Bring indexes in step with the vectors of a library.
+
+    Args:
+        library: folder of the library.
+        indexes: indexes to build; default: one per modality, and their combination.
+        rebuild: build each as one graph, even if it could be kept or added to.
+        settings: any other setting by name, as in imgrec.toml.
+    """
+    chosen = Settings.load(library=library, indexes=indexes, **(settings or {}))
+    open_library(chosen.library)
+    with open_run(chosen) as run:
+        return close_run(run, "index", built=index_stage(run, chosen.indexes, rebuild))

@@ -1,0 +1,101 @@
+"""From photos to an up-to-date library in one go: `imgrec ingest`, `imgrec reembed`."""
+
+from typing import Any
+
+import click
+
+from conf.settings import Settings
+from flows.commands.outcome import asking_if_vanished, show_report
+from flows.console import print_json, speak_plainly
+from flows.options import chosen_of, json_option, library_option, settings_options
+
+
+@click.command()
+@click.argument("photos", required=False)
+@library_option
+@click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to compute; may be repeated.")
+@click.option("--index", "indexes", multiple=True, metavar="NAME", help="Index to build; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
+@click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
+@click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@settings_options(
+    "batch_size", "workers", "bins", "decode_min_side", "max_megapixels", "hnsw_m", "ef_construction", "ef_search",
+    "max_failed_share", "max_missing_share",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def ingest(
+    verbose: bool,
+    /,
+    photos: str | None,
+    library: str | None,
+    modalities: tuple[str, ...],
+    indexes: tuple[str, ...],
+    dry_run: bool,
+    photos_moved: bool,
+    accept_missing: bool,
+    as_json: bool,
+    **settings: str | None,
+) -> None:
+    """Make or renew the library of a folder of photos.
+
+    Only what is new or changed is computed. Stop it whenever you like: the next run goes on from there.
+    Without PHOTOS, the library's own folder is taken.
+
+    \b
+    imgrec ingest ~/Pictures
+    imgrec ingest ~/Pictures --dry-run
+    imgrec ingest --library ~/photos.imgrec --workers 8
+    """
+    chosen = chosen_of(settings)
+    where = {
+        "images_root": photos,
+        "library": library,
+        "modalities": list(modalities) or None,
+        "indexes": list(indexes) or None,
+    }
+    loaded = Settings.load(**where, **chosen)  # what is wrong with them is told before Prefect starts
+    if dry_run:
+        _print_estimate(loaded, as_json)
+        return
+    options = {**where, "photos_moved": photos_moved, "accept_missing": accept_missing, "settings": chosen}
+    _run_ingest(options, as_json, verbose)
+
+
+@click.command()
+@library_option
+@settings_options("bins", "decode_min_side", "workers", "batch_size")
+@json_option
+@click.pass_obj
+def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
+    """Give all images new vectors, by other settings.
+
+    The old vectors and indexes serve until the new ones are complete.
+
+    \b
+    imgrec reembed --bins 16x8x8
+    """
+    from storage.library import open_library
+
+    chosen = chosen_of(settings)
+    open_library(Settings.load(library=library, **chosen).library)
+    _run_ingest({"library": library, "reembed": True, "settings": chosen}, as_json, verbose)
+
+
+def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
+    speak_plainly(verbose)
+    from flows.ingest_images import ingest_images
+
+    show_report(asking_if_vanished(ingest_images, options, as_json), as_json)
+
+
+def _print_estimate(settings: Settings, as_json: bool) -> None:
+    from flows.dry_run import estimate_ingest
+
+    estimate = estimate_ingest(settings)
+    if as_json:
+        print_json(vars(estimate))
+    else:
+        from flows.tables import print_estimate
+
+        print_estimate(estimate)

@@ -1,0 +1,39 @@
+"""What the writing commands have in common: a question that may come up, and the report at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.console import complain, print_json
+from storage.errors import PhotosVanishedError
+
+if TYPE_CHECKING:  # knows Prefect, which takes a second to import
+    from flows.report import RunReport
+
+
+def asking_if_vanished(flow: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:
+    """Run a flow that scans; where too many photos vanished, ask whoever sits at the terminal."""
+    try:
+        return flow(**options)
+    except PhotosVanishedError as error:
+        if not sys.stdin.isatty() or as_json:
+            raise
+        complain(str(error))
+        click.confirm("Mark them missing?", abort=True, err=True)
+        return flow(**{**options, "accept_missing": True})
+
+
+def show_report(report: RunReport, as_json: bool) -> None:
+    """Print what a run did."""
+    if as_json:
+        print_json(report.as_json())
+    else:
+        from flows.tables import print_report
+
+        print_report(report)
+    if report.scan is not None and report.scan.found == 0:
+        click.echo(f"imgrec: warning: no photos in {report.images_root}", err=True)

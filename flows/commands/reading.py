@@ -1,0 +1,69 @@
+"""What a library holds: `imgrec status`, `failures`, `sql`."""
+
+import click
+
+from conf.settings import Settings
+from flows.console import print_json
+from flows.options import json_option, library_option
+
+
+@click.command()
+@library_option
+@json_option
+def status(library: str | None, as_json: bool) -> None:
+    """Show what a library holds: images, vectors, indexes."""
+    from flows.status import read_status
+
+    facts = read_status(Settings.load(library=library).library)
+    if as_json:
+        print_json({key: facts[key] for key in ("images", "vectors", "indexes")})
+    else:
+        from flows.tables import print_status
+
+        print_status(facts)
+
+
+@click.command()
+@library_option
+@json_option
+def failures(library: str | None, as_json: bool) -> None:
+    """List the images that cannot be used, and why."""
+    from storage.library import open_library
+    from storage.registry import Registry
+
+    home = open_library(Settings.load(library=library).library)
+    with Registry.open_for_reading(home.registry_path) as registry:
+        if as_json:
+            for row in registry.failures():
+                print_json({"id": row.id, "path": row.path, "status": row.status, "reason": row.reason})
+        else:
+            from flows.tables import print_failures
+
+            print_failures(registry.failures())
+
+
+@click.command()
+@click.argument("statement")
+@library_option
+@json_option
+def sql(statement: str, library: str | None, as_json: bool) -> None:
+    """Ask the library in SQL (DuckDB). Views: `images`, and one per modality (image_id, path, vector).
+
+    \b
+    imgrec sql "select format, count(*) from images group by format"
+    imgrec sql "select path, vector[1:4] from color limit 3"
+    """
+    from embedders.catalogue import create_embedders
+    from flows.tables import print_rows
+    from storage.library import open_library
+    from storage.queries import run_sql
+
+    home = open_library(Settings.load(library=library).library)
+    embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
+    fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
+    names, rows = run_sql(home, statement, fingerprints)
+    if as_json:
+        for row in rows:
+            print_json(dict(zip(names, row, strict=True)))
+    else:
+        print_rows(names, rows)

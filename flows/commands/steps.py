@@ -1,0 +1,140 @@
+"""An ingest step by step: `imgrec scan`, `embed`, `train`, `index build`."""
+
+import click
+
+from flows.commands.outcome import asking_if_vanished, show_report
+from flows.console import print_json, speak_plainly
+from flows.options import chosen_of, json_option, library_option, settings_options
+
+
+@click.command()
+@click.argument("photos", required=False)
+@library_option
+@click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
+@click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@settings_options("workers", "bins", "decode_min_side", "max_megapixels", "max_missing_share")
+@json_option
+@click.pass_obj
+def scan(
+    verbose: bool,
+    /,
+    photos: str | None,
+    library: str | None,
+    photos_moved: bool,
+    accept_missing: bool,
+    as_json: bool,
+    **settings: str | None,
+) -> None:
+    """Find out which photos there are: new, moved, copied, changed, missing. Computes no vector.
+
+    The first of three steps; `imgrec ingest` does all of them.
+
+    \b
+    imgrec scan ~/Pictures
+    imgrec embed --modality color
+    imgrec index build --index color
+    """
+    speak_plainly(verbose)
+    from flows.scan_images import scan_images
+
+    options = {
+        "images_root": photos,
+        "library": library,
+        "photos_moved": photos_moved,
+        "accept_missing": accept_missing,
+        "settings": chosen_of(settings),
+    }
+    show_report(asking_if_vanished(scan_images, options, as_json), as_json)
+
+
+@click.command()
+@library_option
+@click.option("--modality", "modalities", multiple=True, metavar="NAME",
+              help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
+@settings_options("batch_size", "workers", "max_megapixels", "max_failed_share")
+@json_option
+@click.pass_obj
+def embed(
+    verbose: bool, /, library: str | None, modalities: tuple[str, ...], as_json: bool, **settings: str | None
+) -> None:
+    """Compute the vectors that are missing, for the photos that `imgrec scan` found.
+
+    A modality that the library does not have yet becomes one of its own.
+
+    \b
+    imgrec embed
+    imgrec embed --modality sift --batch-size 256
+    """
+    speak_plainly(verbose)
+    from flows.embed_images import embed_images
+
+    show_report(embed_images(library, list(modalities) or None, chosen_of(settings)), as_json)
+
+
+@click.group()
+def index() -> None:
+    """Build the indexes that `imgrec search` searches."""
+
+
+@index.command()
+@library_option
+@click.option("--index", "indexes", multiple=True, metavar="NAME",
+              help="Index to build; may be repeated.  [default: one per modality, and all combined]")  # fmt: skip
+@click.option("--batch-size", "index_batch_size", metavar="VALUE",
+              help="Vectors handed to FAISS at a time: the setting index_batch_size.")  # fmt: skip
+@click.option("--rebuild", is_flag=True, help="Build a new graph, even if the index could be kept or added to.")
+@settings_options("hnsw_m", "ef_construction", "ef_search", "recall_sample")
+@json_option
+@click.pass_obj
+def build(
+    verbose: bool,
+    /,
+    library: str | None,
+    indexes: tuple[str, ...],
+    rebuild: bool,
+    as_json: bool,
+    **settings: str | None,
+) -> None:
+    """Bring indexes in step with the vectors that are there.
+
+    A few new photos are added, deleted ones taken out; with another M or efConstruction the graph is built anew. An
+    index is of one modality, or of several: `combo_` and their names in alphabetical order.
+
+    \b
+    imgrec index build
+    imgrec index build --index combo_color_sift --hnsw-m 48 --ef-construction 200
+    """
+    speak_plainly(verbose)
+    from flows.build_indexes import build_indexes
+
+    show_report(build_indexes(library, list(indexes) or None, rebuild, chosen_of(settings)), as_json)
+
+
+@click.group()
+def train() -> None:
+    """Learn something from a library's own photos."""
+
+
+@train.command()
+@library_option
+@settings_options("workers")
+@json_option
+@click.pass_obj
+def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
+    """Learn a SIFT codebook from this library's photos.
+
+    It takes the place of the packaged one at the next `imgrec ingest`, which gives all photos new sift vectors; the old
+    ones serve until then. Vectors of two codebooks cannot be compared.
+
+    \b
+    imgrec train sift
+    imgrec ingest
+    """
+    speak_plainly(verbose)
+    from flows.train_sift import train_sift
+
+    trained = train_sift(library, chosen_of(settings))
+    if as_json:
+        print_json(vars(trained))
+    else:
+        click.echo(f"model {trained.model}, of {trained.photos:,} photos; `imgrec ingest` embeds all photos with it")

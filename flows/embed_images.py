@@ -1,0 +1,36 @@
+"""The second stage as a flow of its own: vectors for the photos that the registry knows."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from conf.settings import Settings
+from flows.closing import close_run
+from flows.report import RunReport
+from flows.run import open_run, run_name
+from flows.stages import CHUNKS_IN_FLIGHT, embed_stage
+from storage.library import open_library
+
+
+@flow(
+    name="embed-images",
+    flow_run_name=partial(run_name, "embed"),
+    task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type] # invariant in its future
+)
+def embed_images(
+    library: Path | str | None = None, modalities: list[str] | None = None, settings: dict[str, Any] | None = None
+) -> RunReport:
+    """Embed the images of a library that wait for vectors, as far as they were scanned.
+
+    Args:
+        library: folder of the library.
+        modalities: modalities to compute, the library's own or new ones, which become its own; default: all it has.
+        settings: any other setting by name, as in imgrec.toml.
+    """
+    chosen = Settings.load(library=library, modalities=modalities, **(settings or {}))
+    open_library(chosen.library)
+    with open_run(chosen) as run:
+        return close_run(run, "embed", embedded=embed_stage(run, modalities))

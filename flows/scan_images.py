@@ -1,0 +1,37 @@
+"""The first stage as a flow of its own: which photos there are."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from conf.settings import Settings
+from flows.closing import close_run
+from flows.report import RunReport
+from flows.run import open_run, run_name
+from flows.stages import scan_stage
+
+
+@flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
+def scan_images(
+    images_root: Path | None = None,
+    library: Path | None = None,
+    modalities: list[str] | None = None,
+    photos_moved: bool = False,
+    accept_missing: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> RunReport:
+    """Bring a library's registry up to date with its folder of photos, and compute nothing.
+
+    Args:
+        images_root: folder of photos; a library remembers its own.
+        library: folder of the library; it is made if it is not there.
+        modalities: modalities of a new library.
+        photos_moved: the photos of this library are in `images_root` now.
+        accept_missing: mark photos missing however many there are.
+        settings: any other setting by name, as in imgrec.toml.
+    """
+    chosen = Settings.load(images_root=images_root, library=library, modalities=modalities, **(settings or {}))
+    with open_run(chosen, photos_moved) as run:
+        return close_run(run, "scan", scan_stage(run, accept_missing))

@@ -1,0 +1,108 @@
+"""The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
+
+import shutil
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+
+from embedders.worker import is_embedded
+from flows.chunks import write_chunks
+from flows.report import Embedded
+from flows.run import Run
+from search.errors import IndexDamagedError, IndexNotFoundError
+from search.fusion import default_indexes, index_members
+from search.index import IndexParameters, IndexReport
+from search.layout import IndexFolder
+from storage.mirror import unknown_shards, wants_merge
+from storage.scan import ScanReport
+from tasks.embed import embed, merge, mirror
+from tasks.index import index
+from tasks.scan import adopt, scan
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# One chunk computes while the one before writes its shards.
+CHUNKS_IN_FLIGHT = 2
+# The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
+SHARDS_PER_MIRROR = 16
+
+
+def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
+    """Bring the registry up to date with the folder of photos."""
+    share = 1.0 if accept_missing else run.chosen.max_missing_share
+    with run.stages.timed("scan"):
+        return _with_retries(run, scan)(run.library.registry_path, Path(run.library.images_root), share)
+
+
+def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
+    """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
+    with run.stages.timed("embed"):
+        if unknown_shards(run.registry, run.library.shards_dir):
+            _with_retries(run, adopt)(run.library)
+        fingerprints = {name: run.specs[name].fingerprint for name in modalities or run.specs}
+        for modality, fingerprint in fingerprints.items():
+            run.registry.copy_vectors(modality, fingerprint)
+        embedded = _embed_pending(run, fingerprints)
+        for modality, fingerprint in fingerprints.items():
+            if wants_merge(run.registry, fingerprint):
+                _with_retries(run, merge)(run.library, modality, fingerprint)
+        return embedded
+
+
+def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = False) -> dict[str, IndexReport]:
+    """Bring indexes in step with the registry: those named, or one per modality and their combination."""
+    reports = {}
+    with run.stages.timed("index"):
+        for name in names or default_indexes(run.library.modalities):
+            members, parameters = index_members(name, run.specs), _index_parameters(run, name)
+            report = _with_retries(run, index)(run.library, name, members, parameters, rebuild)
+            if report is not None:
+                reports[name] = report
+    return reports
+
+
+def _index_parameters(run: Run, name: str) -> IndexParameters:
+    """Settings that some source names, else what this index was built with, else the defaults."""
+    chosen = run.chosen.model_dump()
+    try:
+        built_with = IndexFolder(run.library.indexes_dir, name).read_manifest().parameters
+    except (IndexNotFoundError, IndexDamagedError):
+        built_with = {}
+    chosen |= {key: value for key, value in built_with.items() if key not in run.chosen.model_fields_set}
+    return IndexParameters(**{field.name: chosen[field.name] for field in fields(IndexParameters)})
+
+
+def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
+    chosen, library = run.chosen, run.library
+    groups = run.registry.list_pending(fingerprints)
+    run.progress.expect(sum(group.images for group in groups))
+    running: deque[PrefectFuture[list[str]]] = deque()
+    finished: list[str] = []
+    images = bytes_read = 0
+    for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, chosen.max_megapixels):
+        # A cached result counts only while the shards that it names verify.
+        task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
+        running.append(task.submit(library.uuid, chunk.path, chunk.images))
+        images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
+        if len(running) >= CHUNKS_IN_FLIGHT:
+            finished += running.popleft().result()
+        if len(finished) >= SHARDS_PER_MIRROR:
+            _with_retries(run, mirror)(library, finished)
+            finished = []
+        run.progress.publish()
+    finished += [path for future in running for path in future.result()]
+    if finished:
+        _with_retries(run, mirror)(library, finished)
+    run.progress.publish(final=True)
+    shutil.rmtree(library.chunks_dir, ignore_errors=True)
+    return Embedded(images, bytes_read)
+
+
+def _with_retries(run: Run, task: Task[P, R], **options: Any) -> Task[P, R]:
+    return task.with_options(retries=run.chosen.retries, **options)

@@ -1,0 +1,84 @@
+"""An ingest step by step: the same library in the end, and each step a command and a flow."""
+
+from pathlib import Path
+
+from flows.build_indexes import build_indexes
+from flows.embed_images import embed_images
+from flows.ingest_images import ingest_images
+from flows.scan_images import scan_images
+from search.layout import IndexFolder
+from storage.registry import Registry
+from tests.flows.conftest import Imgrec
+
+
+def contents(library: Path) -> dict[str, tuple[bytes, bytes]]:
+    with Registry.open_for_reading(library / "registry.sqlite") as registry:
+        rows = registry.connection.execute(
+            """SELECT path, color.vector, sift.vector FROM images
+               JOIN color_vectors AS color ON color.image_id = id JOIN sift_vectors AS sift ON sift.image_id = id"""
+        )
+        return {path: (color, sift) for path, color, sift in rows}
+
+
+def test_the_steps_together_are_an_ingest(photos: Path, tmp_path: Path) -> None:
+    whole, steps = tmp_path / "whole", tmp_path / "steps"
+    ingested = ingest_images(photos, whole, ["color", "sift"])
+    scanned = scan_images(photos, steps)
+    assert scanned.scan is not None
+    assert (scanned.scan.identified.new, scanned.embedded, dict(scanned.indexes)) == (6, None, {})
+    for modality in ("color", "sift"):
+        embedded = embed_images(steps, [modality]).embedded
+        assert embedded is not None
+        assert embedded.images == 6
+    built = build_indexes(steps)
+    assert contents(steps) == contents(whole)
+    assert built.indexes.keys() == ingested.indexes.keys() == {"color", "sift", "combo_color_sift"}
+    assert all(report.manifest.live == 6 for report in built.indexes.values())
+
+
+def test_one_modality_can_be_brought_up_to_date_before_the_other(photos: Path, library: Path) -> None:
+    ingest_images(photos, library, ["color", "sift"])
+    (photos / "new.png").write_bytes((photos / "cell.png").read_bytes() + b"\0")  # other content, same picture
+    scan_images(library=library)
+    color = embed_images(library, ["color"]).embedded
+    both = embed_images(library).embedded
+    assert color is not None
+    assert both is not None
+    assert (color.images, both.images) == (1, 1)
+    assert len(contents(library)) == 7
+
+
+def test_an_index_keeps_its_parameters_until_others_are_given(photos: Path, library: Path) -> None:
+    def parameters() -> object:
+        return IndexFolder(library / "indexes", "color").read_manifest().parameters
+
+    ingest_images(photos, library)
+    assert parameters() == {"hnsw_m": 32, "ef_construction": 100, "ef_search": 64}
+    chosen = {"hnsw_m": 16, "ef_search": 80}
+    assert build_indexes(library, ["color"], settings=chosen).indexes["color"].action == "built"
+    assert ingest_images(library=library).indexes["color"].action == "unchanged"
+    assert parameters() == {"hnsw_m": 16, "ef_construction": 100, "ef_search": 80}
+    rebuilt = build_indexes(library, rebuild=True).indexes["color"]
+    assert (rebuilt.action, rebuilt.manifest.parameters) == ("built", parameters())
+
+
+def test_the_commands_go_step_by_step(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    (scanned,) = imgrec("scan", photos, "--library", library, "--json").lines
+    assert (scanned["new"], scanned["images"]["ok"]) == (6, 6)
+    assert "embedded" not in scanned
+    (embedded,) = imgrec("embed", "--library", library, "--modality", "color", "--batch-size", 4, "--json").lines
+    assert (embedded["embedded"], embedded["indexes"]) == (6, {})
+    parameters = ("--hnsw-m", 24, "--ef-construction", 80, "--ef-search", 50, "--batch-size", 512)
+    (built,) = imgrec("index", "build", "--library", library, "--index", "color", *parameters, "--json").lines
+    index = built["indexes"]["color"]
+    assert [index[key] for key in ("vectors", "hnsw_m", "ef_construction", "ef_search")] == [6, 24, 80, 50]
+    (answer,) = imgrec("search", photos / "cell.png", "--library", library, "--json").lines
+    assert answer["hits"][0]["path"] == "cell.png"
+
+
+def test_steps_need_a_library(imgrec: Imgrec, library: Path) -> None:
+    for command in (("embed",), ("index", "build")):
+        ran = imgrec(*command, "--library", library)
+        assert ran.code == 1
+        assert ran.err.startswith(f"imgrec: error: no library at {library}")
+        assert not library.exists()
