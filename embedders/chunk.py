@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from storage.atomic import write_atomic
-from storage.registry import Pending
+from storage.pending import Pending
 
 
 @dataclass(frozen=True)

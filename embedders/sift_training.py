@@ -12,8 +12,8 @@ from embedders.sift import Floats, describe
 from embedders.sift_model import SiftModel
 from storage.errors import ImageError
 from storage.images import decode
+from storage.pending import Pending
 from storage.probe import read_regular
-from storage.registry import Pending
 
 WORDS = 64
 LOCAL_DIM = 64

@@ -18,9 +18,9 @@ from embedders.chunk import Chunk, read_chunk
 from embedders.errors import EmbedderParameterError
 from storage.errors import ImageChangedError, ImageError, ShardError
 from storage.images import decode
+from storage.pending import Pending
 from storage.pool import map_bounded
 from storage.probe import read_regular
-from storage.registry import Pending
 from storage.shards import NO_FEATURES, Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.

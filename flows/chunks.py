@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from embedders.chunk import Chunk
 from storage.library import Library
-from storage.registry import PendingGroup, Registry
+from storage.pending import PendingGroup, read_pending
+from storage.registry import Registry
 
 # One task run a chunk; more of them would drown Prefect's UI, so chunks grow instead.
 MAX_CHUNKS = 2_000
@@ -33,7 +34,7 @@ def write_chunks(
     size = max(batch_size, -(-total // MAX_CHUNKS))
     for group in groups:
         for start in range(group.start, group.start + group.images, size):
-            pending = registry.pending(start, min(size, group.start + group.images - start))
+            pending = read_pending(registry, start, min(size, group.start + group.images - start))
             chunk = Chunk(
                 images_root=library.images_root,
                 shards_dir=str(library.shards_dir),

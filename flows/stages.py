@@ -19,6 +19,7 @@ from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport
 from search.layout import IndexFolder
 from storage.mirror import unknown_shards, wants_merge
+from storage.pending import list_pending
 from storage.scan import ScanReport
 from tasks.embed import embed, merge, mirror
 from tasks.index import index
@@ -80,7 +81,7 @@ def _index_parameters(run: Run, name: str) -> IndexParameters:
 
 def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     chosen, library = run.chosen, run.library
-    groups = run.registry.list_pending(fingerprints)
+    groups = list_pending(run.registry, fingerprints)
     run.progress.expect(sum(group.images for group in groups))
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []

@@ -13,6 +13,7 @@ from embedders.sift_model import model_path
 from embedders.sift_training import describe_photos, train_model
 from storage.library import open_library
 from storage.lock import writer_lock
+from storage.pending import sample_contents
 from storage.pool import map_bounded
 from storage.registry import Registry
 from tasks.driver import driving
@@ -45,7 +46,7 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
     home = open_library(chosen.library)
     with writer_lock(home.root), driving(chosen.workers, lambda *_: None, lambda _: None) as driver:
         with Registry.open_for_reading(home.registry_path) as registry:
-            photos = registry.sample_contents(MAX_PHOTOS)
+            photos = sample_contents(registry, MAX_PHOTOS)
         _check_enough(len(photos))
         work = partial(
             describe_photos, home.images_root, home.vector_settings["decode_min_side"], chosen.max_megapixels

@@ -15,6 +15,7 @@ from search.layout import FORMAT_VERSION, IndexFolder, Manifest, Member, Segment
 from search.recall import measure_recall
 from search.segment import FLAT, HNSW, Ids, Mask, Segment, build_flat, build_hnsw, open_segment, write_segment
 from search.source import from_blobs, from_shards
+from storage.index_rows import forget_segments, mirrored_segments, record_segment
 from storage.registry import Registry
 
 # An add becomes a segment of its own, for exact search while it is small.
@@ -238,12 +239,12 @@ def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:
 def _mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
     """Bring the table `index_rows` in step, for users of SQL; only new segments cost anything."""
     with registry.transaction():
-        known = registry.mirrored_segments(folder.name)
+        known = mirrored_segments(registry, folder.name)
         named = {entry.name: entry for entry in manifest.segments}
-        registry.forget_segments(folder.name, known - named.keys())
+        forget_segments(registry, folder.name, known - named.keys())
         for name in named.keys() - known:
             ids = open_segment(folder.segment_dir(name), named[name].vectors).ids
-            registry.record_segment(folder.name, name, _plain(ids))
+            record_segment(registry, folder.name, name, _plain(ids))
 
 
 def _plain(ids: Ids) -> Iterable[int]:

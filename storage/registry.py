@@ -2,27 +2,20 @@
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import LibraryFormatError, LibraryNotFoundError
-from storage.filesystems import allows_wal
-from storage.migrations import check_not_newer, migrate, schema_version
+from storage.database import Database
 from storage.names import vector_table
 from storage.shards import Shard
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
 _VALUES_PER_QUERY = 500
-# Readers map the registry instead of copying its pages.
-READER_MMAP_BYTES = 2**32
 
 
 @dataclass(frozen=True)
@@ -40,74 +33,8 @@ class ImageRow:
         return self.path if self.raw_path is None else os.fsdecode(self.raw_path)
 
 
-class Pending(NamedTuple):
-    """A content without a vector, and one file that holds it."""
-
-    content_hash: bytes
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-class PendingGroup(NamedTuple):
-    """Contents that wait for the same modalities: `images` of them, from position `start` of the pending list."""
-
-    modalities: tuple[str, ...]
-    start: int
-    images: int
-
-
-class Registry:
-    """All reading and writing of registry.sqlite outside of a scan.
-
-    Writers hold the library's lock; readers may come at any time.
-    """
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-
-    @classmethod
-    @contextmanager
-    def open_for_writing(cls, path: Path) -> Iterator["Registry"]:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
-        try:
-            with _naming_damage(path):
-                connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                migrate(connection, path)
-                yield cls(connection)
-        finally:
-            connection.close()
-
-    @classmethod
-    @contextmanager
-    def open_for_reading(cls, path: Path) -> Iterator["Registry"]:
-        if not path.is_file():
-            raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60, check_same_thread=False)
-        try:
-            with _naming_damage(path):
-                check_not_newer(connection, path)
-                if schema_version(connection) == 0:
-                    raise LibraryNotFoundError(f"{path} is empty: run `imgrec ingest` again")
-                connection.execute(f"PRAGMA mmap_size = {READER_MMAP_BYTES}")
-                yield cls(connection)
-        finally:
-            connection.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+class Registry(Database):
+    """Images, their vectors, and the shards those came from."""
 
     # Images
 
@@ -271,95 +198,6 @@ class Registry:
 
     def forget_shards(self, paths: Iterable[str]) -> None:
         self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))
-
-    def sample_contents(self, count: int) -> list[Pending]:
-        """Draw contents of live images by their hash: the same ones whatever was ingested first, or where."""
-        rows = self.connection.execute(
-            f"""SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns FROM images
-                WHERE id IN (SELECT min(id) FROM images WHERE {LIVE} AND content_hash IS NOT NULL
-                             GROUP BY content_hash ORDER BY content_hash LIMIT ?)
-                ORDER BY content_hash""",
-            (count,),
-        )
-        return [_pending(row) for row in rows]
-
-    # Index rows
-
-    def mirrored_segments(self, index_name: str) -> set[str]:
-        """The segments whose rows are in `index_rows`."""
-        rows = self.connection.execute(
-            'SELECT segment FROM index_rows WHERE index_name = ? AND "offset" = 0', (index_name,)
-        )
-        return {row[0] for row in rows}
-
-    def record_segment(self, index_name: str, segment: str, image_ids: Iterable[int]) -> None:
-        self.connection.executemany(
-            "INSERT INTO index_rows VALUES (?, ?, ?, ?)",
-            ((index_name, segment, offset, image_id) for offset, image_id in enumerate(image_ids)),
-        )
-
-    def forget_segments(self, index_name: str, segments: Iterable[str]) -> None:
-        self.connection.executemany(
-            "DELETE FROM index_rows WHERE index_name = ? AND segment = ?",
-            ((index_name, segment) for segment in segments),
-        )
-
-    # Pending work
-
-    def list_pending(self, fingerprints: Mapping[str, str]) -> list[PendingGroup]:
-        """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list.
-
-        Groups contents by what they wait for, so that one decode serves all of it; inside a group they come in the
-        order of image ids. The list stays as it is while vectors come in.
-        """
-        run = self.connection.execute
-        run("CREATE TEMP TABLE IF NOT EXISTS pending (position INTEGER PRIMARY KEY, image_id INTEGER, waiting INTEGER)")
-        run("DELETE FROM temp.pending")
-        if not fingerprints:
-            return []
-        waiting = " + ".join(
-            f"""(NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?)
-                 AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
-                                 WHERE failure.content_hash = images.content_hash AND fingerprint = ?)) * {1 << bit}"""
-            for bit, modality in enumerate(fingerprints)
-        )
-        run(
-            f"""INSERT INTO temp.pending (image_id, waiting)
-                SELECT min(id), waiting FROM (
-                    SELECT id, content_hash, {waiting} AS waiting FROM images WHERE {LIVE} AND content_hash IS NOT NULL)
-                WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
-            [fingerprint for fingerprint in fingerprints.values() for _ in range(2)],
-        )
-        groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
-        return [
-            PendingGroup(tuple(name for bit, name in enumerate(fingerprints) if mask >> bit & 1), start, count)
-            for mask, start, count in groups
-        ]
-
-    def pending(self, start: int, count: int) -> list[Pending]:
-        """Read `count` contents from position `start` of what `list_pending` listed."""
-        rows = self.connection.execute(
-            """SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns
-               FROM temp.pending JOIN images ON images.id = image_id
-               WHERE position >= ? AND position < ? ORDER BY position""",
-            (start, start + count),
-        )
-        return [_pending(row) for row in rows]
-
-
-def _pending(row: tuple[bytes, str, bytes | None, int, int, int]) -> Pending:
-    content_hash, path, raw_path, *stat = row
-    return Pending(content_hash, path if raw_path is None else os.fsdecode(raw_path), *stat)
-
-
-@contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error
 
 
 def _slices(ids: Sequence[int]) -> Iterator[list[int]]:

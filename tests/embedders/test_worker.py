@@ -23,9 +23,9 @@ from embedders.chunk import Chunk, read_chunk
 from embedders.errors import EmbedderParameterError
 from embedders.worker import IMAGES_PER_PART, embed_chunk, is_embedded
 from storage.images import decode
+from storage.pending import Pending
 from storage.pool import WorkerPool, map_bounded
 from storage.probe import probe_files
-from storage.registry import Pending
 from storage.shards import Failure, list_shards, read_shard
 from tests.storage.photos import InProcess
 

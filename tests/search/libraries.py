@@ -16,6 +16,7 @@ from search.index import IndexParameters, IndexReport, update_index
 from search.layout import IndexFolder, Member
 from storage.library import Library
 from storage.mirror import mirror_shards
+from storage.pending import list_pending, read_pending
 from storage.registry import Registry
 from storage.scan import scan_photos
 from storage.shards import Shard, digest_of, shard_path, write_shard
@@ -39,7 +40,7 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
         scan_photos(registry, Path(library.images_root), InProcess(), max_missing_share=1)
         for modality, fingerprint in fingerprints.items():
             registry.copy_vectors(modality, fingerprint)
-        for group in registry.list_pending(fingerprints):
+        for group in list_pending(registry, fingerprints):
             chunk = Chunk(
                 images_root=library.images_root,
                 shards_dir=str(library.shards_dir),
@@ -47,7 +48,7 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
                 max_megapixels=256,
-                pending=tuple(registry.pending(group.start, group.images)),
+                pending=tuple(read_pending(registry, group.start, group.images)),
             )
             path = chunk.write(library.chunks_dir)
             mirror_shards(registry, library.shards_dir, embed_chunk(path, InProcess(), 1).shards)

@@ -16,6 +16,7 @@ from search.reader import NO_ID, IndexReader
 from search.recall import measure_recall
 from search.segment import FLAT, HNSW, build_hnsw
 from search.source import from_shards
+from storage.index_rows import mirrored_segments
 from storage.shards import list_shards
 from tests.search.libraries import PARAMETERS, VectorLibrary, exact_scores, random_rows
 
@@ -294,7 +295,7 @@ def test_index_rows_say_which_image_is_where(vectors: VectorLibrary) -> None:
     vectors.mark(ids[:10], missing=True)
     vectors.update()
     (segment,) = vectors.folder.read_manifest().segments
-    assert vectors.registry.mirrored_segments("color") == {segment.name}
+    assert mirrored_segments(vectors.registry, "color") == {segment.name}
 
 
 # Publishing

@@ -9,6 +9,7 @@ import pytest
 from storage import mirror
 from storage.mirror import adopt_shards, merge_small_shards, mirror_shards, wants_merge
 from storage.names import ModalityNameError
+from storage.pending import list_pending, read_pending
 from storage.registry import Registry
 from storage.shards import Failure, list_shards, read_shard
 from tests.storage.rows import COLOR, SIFT, add_image, hash_of, make_shard, register, vector_of, write
@@ -24,8 +25,8 @@ def blobs(registry: Registry, modality: str = "color") -> dict[int, bytes]:
 
 
 def pending_hashes(registry: Registry, fingerprints: dict[str, str]) -> dict[tuple[str, ...], list[bytes]]:
-    groups = registry.list_pending(fingerprints)
-    return {g.modalities: [p.content_hash for p in registry.pending(g.start, g.images)] for g in groups}
+    groups = list_pending(registry, fingerprints)
+    return {g.modalities: [p.content_hash for p in read_pending(registry, g.start, g.images)] for g in groups}
 
 
 # Mirroring
@@ -64,7 +65,7 @@ def test_a_failure_is_told_with_its_image_and_is_not_tried_again(registry: Regis
     shard = make_shard(1, failures=(Failure(hash_of(2), "corrupt", "truncated"),))
     mirror_shards(registry, tmp_path, [write(tmp_path, shard)])
     assert [(row.id, row.status, row.reason) for row in registry.failures()] == [(failed, "corrupt", "truncated")]
-    assert registry.list_pending({"color": COLOR}) == []
+    assert list_pending(registry, {"color": COLOR}) == []
 
 
 def test_a_shard_without_any_vector_is_mirrored(registry: Registry, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_unknown_shards_are_adopted_once(registry: Registry, tmp_path: Path) -> 
     write(tmp_path, make_shard(2, 3))
     assert adopt_shards(registry, tmp_path) == 2
     assert adopt_shards(registry, tmp_path) == 0
-    assert registry.list_pending({"color": COLOR}) == []
+    assert list_pending(registry, {"color": COLOR}) == []
     assert sorted(registry.shard_sizes(COLOR), key=lambda shard: shard[1])[1][1] == 2
     assert registry.shard_bytes() == sum(path.stat().st_size for path in list_shards(tmp_path))
 
@@ -253,14 +254,14 @@ def test_contents_are_grouped_by_what_they_wait_for(registry: Registry, tmp_path
         ("color", "sift"): [hash_of(3), hash_of(6)],
     }
     assert pending_hashes(registry, {"sift": SIFT}) == {("sift",): [hash_of(n) for n in (1, 3, 4, 6)]}
-    assert registry.list_pending({}) == []
+    assert list_pending(registry, {}) == []
 
 
 def test_a_content_is_pending_once_however_many_copies_it_has(registry: Registry) -> None:
     for name in ("a.png", "b.png", "c.png"):
         add_image(registry, 1, name)
-    (group,) = registry.list_pending({"color": COLOR})
-    (pending,) = registry.pending(group.start, group.images)
+    (group,) = list_pending(registry, {"color": COLOR})
+    (pending,) = read_pending(registry, group.start, group.images)
     assert (pending.path, pending.size, pending.mtime_ns) == ("a.png", 1, 2)
 
 
@@ -268,15 +269,15 @@ def test_missing_and_failed_images_are_not_pending(registry: Registry) -> None:
     add_image(registry, 1, status="corrupt")
     add_image(registry, 2)
     registry.connection.execute("UPDATE images SET missing_since = 'now' WHERE path = '2.png'")
-    assert registry.list_pending({"color": COLOR}) == []
+    assert list_pending(registry, {"color": COLOR}) == []
 
 
 def test_the_list_stays_while_vectors_come_in(registry: Registry, tmp_path: Path) -> None:
     for number in range(4):
         add_image(registry, number)
-    (group,) = registry.list_pending({"color": COLOR})
+    (group,) = list_pending(registry, {"color": COLOR})
     mirror_shards(registry, tmp_path, [write(tmp_path, make_shard(0, 1))])
-    assert [p.content_hash for p in registry.pending(group.start + 2, 2)] == [hash_of(2), hash_of(3)]
+    assert [p.content_hash for p in read_pending(registry, group.start + 2, 2)] == [hash_of(2), hash_of(3)]
 
 
 def test_a_new_fingerprint_makes_everything_pending_and_keeps_the_old_vectors(

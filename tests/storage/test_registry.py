@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage import filesystems, migrations
-from storage import registry as registry_module
+from storage import database
 from storage.errors import ImgrecError, LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal, filesystem_type
 from storage.library import FORMAT_VERSION, create_library, is_library, open_library
@@ -174,7 +174,7 @@ def test_a_local_disk_has_a_write_ahead_log(path: Path) -> None:
 def test_elsewhere_there_is_a_rollback_journal_also_after_a_move(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Registry.open_for_writing(path) as registry:
         add_image(registry, 1)
-    monkeypatch.setattr(registry_module, "allows_wal", lambda folder: False)
+    monkeypatch.setattr(database, "allows_wal", lambda folder: False)
     with Registry.open_for_writing(path) as registry:
         assert registry.connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
         assert registry.count_images()["ok"] == 1

@@ -1,0 +1,73 @@
+"""A connection to registry.sqlite, for the one writer or for a reader."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from storage.errors import LibraryFormatError, LibraryNotFoundError
+from storage.filesystems import allows_wal
+from storage.migrations import check_not_newer, migrate, schema_version
+
+# Readers map the registry instead of copying its pages.
+READER_MMAP_BYTES = 2**32
+
+
+class Database:
+    """Writers hold the library's lock; readers may come at any time."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    @contextmanager
+    def open_for_writing(cls, path: Path) -> Iterator[Self]:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+        try:
+            with _naming_damage(path):
+                connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                migrate(connection, path)
+                yield cls(connection)
+        finally:
+            connection.close()
+
+    @classmethod
+    @contextmanager
+    def open_for_reading(cls, path: Path) -> Iterator[Self]:
+        if not path.is_file():
+            raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60, check_same_thread=False)
+        try:
+            with _naming_damage(path):
+                check_not_newer(connection, path)
+                if schema_version(connection) == 0:
+                    raise LibraryNotFoundError(f"{path} is empty: run `imgrec ingest` again")
+                connection.execute(f"PRAGMA mmap_size = {READER_MMAP_BYTES}")
+                yield cls(connection)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error

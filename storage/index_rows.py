@@ -1,0 +1,27 @@
+"""The table `index_rows`: the offsets that index files own, for users of SQL."""
+
+from collections.abc import Iterable
+
+from storage.registry import Registry
+
+
+def mirrored_segments(registry: Registry, index_name: str) -> set[str]:
+    """The segments whose rows are in `index_rows`."""
+    rows = registry.connection.execute(
+        'SELECT segment FROM index_rows WHERE index_name = ? AND "offset" = 0', (index_name,)
+    )
+    return {row[0] for row in rows}
+
+
+def record_segment(registry: Registry, index_name: str, segment: str, image_ids: Iterable[int]) -> None:
+    registry.connection.executemany(
+        "INSERT INTO index_rows VALUES (?, ?, ?, ?)",
+        ((index_name, segment, offset, image_id) for offset, image_id in enumerate(image_ids)),
+    )
+
+
+def forget_segments(registry: Registry, index_name: str, segments: Iterable[str]) -> None:
+    registry.connection.executemany(
+        "DELETE FROM index_rows WHERE index_name = ? AND segment = ?",
+        ((index_name, segment) for segment in segments),
+    )
