@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import filesystems, migrations
-from storage import database
+from storage import database, filesystems, migrations
 from storage.errors import ImgrecError, LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal, filesystem_type
 from storage.library import FORMAT_VERSION, create_library, is_library, open_library
