@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
     ef_search: int = Field(64, ge=1, le=100_000, description="HNSW: candidates at searching")
-    index_batch_size: int = Field(16_384, ge=256, description="vectors handed to FAISS at a time; never over 64 MB")
+    index_batch_size: int = Field(16_384, ge=256, description="vectors read at a time for an index; never over 64 MB")
     recall_sample: int = Field(200, ge=0, le=100_000, description="queries of the recall measurement; 0: none")
 
     # Search

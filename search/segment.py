@@ -49,24 +49,16 @@ class Segment:
 def build_hnsw(
     batches: Iterable[tuple[Ids, Vectors]], total: int, dim: int, hnsw_m: int, ef_construction: int
 ) -> Segment:
-    """Build an HNSW graph on inner products of unit vectors (https://arxiv.org/abs/1603.09320).
-
-    All memory is taken once, for `total` rows: growing by doubling would hold everything twice.
-    """
+    """Build an HNSW graph on inner products of unit vectors (https://arxiv.org/abs/1603.09320)."""
     index = faiss.IndexHNSWFlat(dim, hnsw_m, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = ef_construction
-    storage = faiss.downcast_index(index.storage)
-    storage.codes.resize(total * storage.code_size)
-    storage.codes.resize(0)  # the size goes back, the memory stays
-    links = index.hnsw.nb_neighbors(0)
-    index.hnsw.neighbors.resize(total * links)
-    index.hnsw.neighbors.resize(0)
-    return _fill(index, batches, total)
+    return _fill(index, faiss.downcast_index(index.storage), batches, total)
 
 
 def build_flat(batches: Iterable[tuple[Ids, Vectors]], total: int, dim: int) -> Segment:
     """Build a segment for exact search, which is as fast as a graph for a few thousand rows."""
-    return _fill(faiss.IndexFlatIP(dim), batches, total)
+    index = faiss.IndexFlatIP(dim)
+    return _fill(index, index, batches, total)
 
 
 def write_segment(folder: Path, segment: Segment) -> None:
@@ -100,34 +92,37 @@ def open_segment(folder: Path, images: int) -> Segment:
     return Segment(index, ids, starts)
 
 
-def _fill(index: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:
+def _fill(index: faiss.Index, storage: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:
+    """Read the vectors to where the index keeps them, and let FAISS add them from there, all at once.
+
+    So nothing is held twice, and FAISS's threads wait for one another once and not at the end of every batch.
+    """
+    storage.codes.resize(total * storage.code_size)
+    place = faiss.rev_swig_ptr(storage.codes.data(), total * storage.code_size).view("<f4").reshape(total, index.d)
     ids, rows = np.empty(total, np.int64), np.empty(total, np.int64)
     row_of: dict[bytes, int] = {}
     done = 0
-    for batch_ids, vectors, keys in _read_ahead(_keyed(batches)):
+    for batch_ids, vectors in _read_ahead(iter(batches)):
+        known = len(row_of)
         fresh = []
-        for place, key in enumerate(keys):
+        for number, vector in enumerate(vectors):
+            key = hashlib.blake2b(vector.data, digest_size=16).digest()
             if key not in row_of:
                 row_of[key] = len(row_of)
-                fresh.append(place)
-        ids[done : done + len(keys)] = batch_ids
-        rows[done : done + len(keys)] = [row_of[key] for key in keys]
-        done += len(keys)
-        if fresh:
-            index.add(vectors if len(fresh) == len(vectors) else vectors[fresh])
+                fresh.append(number)
+            rows[done + number] = row_of[key]
+        place[known : len(row_of)] = vectors if len(fresh) == len(vectors) else vectors[fresh]
+        ids[done : done + len(vectors)] = batch_ids
+        done += len(vectors)
+    storage.codes.resize(len(row_of) * storage.code_size)
+    index.add(place[: len(row_of)])
     by_row = np.argsort(rows[:done], kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows[:done], minlength=index.ntotal))]).astype(np.int64)
     return Segment(index, ids[:done][by_row], starts)
 
 
-def _keyed(batches: Iterable[tuple[Ids, Vectors]]) -> Iterator[tuple[Ids, Vectors, list[bytes]]]:
-    """Add a key to every vector: equal ones have the same."""
-    for ids, vectors in batches:
-        yield ids, vectors, [hashlib.blake2b(vector.data, digest_size=16).digest() for vector in vectors]
-
-
 def _read_ahead(batches: Iterator[T]) -> Iterator[T]:
-    """Prepare one item while the one before is in use: FAISS gives other threads the time it waits for its slowest."""
+    """Read one item while the one before is in use."""
     with ThreadPoolExecutor(1, thread_name_prefix="imgrec-read-ahead") as reader:
         coming = reader.submit(next, batches, None)
         while (batch := coming.result()) is not None:

@@ -16,36 +16,14 @@ from storage.errors import ShardError
 from storage.registry import Registry
 from storage.shards import Shard, list_shards, read_shard
 
-FIRST_BATCH = 2_048
-
 
 def from_shards(
     registry: Registry, shards_dir: Path, member: Member, wanted: Ids, batch_size: int
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield (ids, vectors) of the images `wanted` (sorted ids), each once, about `batch_size` at a time.
+    """Yield (ids, vectors) of the images `wanted` (sorted ids), each once, up to `batch_size` of a shard at a time.
 
-    What no readable shard holds comes from the registry's BLOBs. The first batches are smaller, so that whoever uses
-    them does not wait long while the next ones are read.
+    What no readable shard holds comes from the registry's BLOBs.
     """
-    held: list[tuple[Ids, Vectors]] = []
-    size = FIRST_BATCH
-    for batch in _shard_by_shard(registry, shards_dir, member, wanted, batch_size):
-        held.append(batch)
-        if sum(len(ids) for ids, _ in held) >= size:
-            yield _joined(held)
-            held = []
-            size = min(2 * size, batch_size)
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[tuple[Ids, Vectors]]) -> tuple[Ids, Vectors]:
-    return np.concatenate([ids for ids, _ in batches]), np.concatenate([vectors for _, vectors in batches])
-
-
-def _shard_by_shard(
-    registry: Registry, shards_dir: Path, member: Member, wanted: Ids, batch_size: int
-) -> Iterator[tuple[Ids, Vectors]]:
     waiting = np.ones(len(wanted), bool)
     for path in list_shards(shards_dir, member.fingerprint):
         try:

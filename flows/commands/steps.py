@@ -81,7 +81,7 @@ def index() -> None:
 @click.option("--index", "indexes", multiple=True, metavar="NAME",
               help="Index to build; may be repeated.  [default: one per modality, and all combined]")  # fmt: skip
 @click.option("--batch-size", "index_batch_size", metavar="VALUE",
-              help="Vectors handed to FAISS at a time: the setting index_batch_size.")  # fmt: skip
+              help="Vectors read at a time: the setting index_batch_size.")  # fmt: skip
 @click.option("--rebuild", is_flag=True, help="Build a new graph, even if the index could be kept or added to.")
 @settings_options("hnsw_m", "ef_construction", "ef_search", "recall_sample")
 @json_option
