@@ -25,7 +25,9 @@ from rich.table import Table
 
 from benchmarks.pictures import real_pictures
 from conf.settings import Settings
-from embedders.color import ColorEmbedder
+from embedders.base import Embedder
+from embedders.catalogue import create_embedders
+from search.fusion import default_indexes, index_members
 from search.index import IndexParameters
 from search.layout import Member
 from storage.library import Library, create_library, open_library
@@ -163,60 +165,84 @@ def _bmp_header(width: int, height: int) -> bytes:
     return encoded[: -width * height * 3]
 
 
-def vector_library(count: int) -> Library:
-    """A library of `count` colour vectors in shards and BLOBs, without photos; it is kept for the next benchmark."""
-    root = BENCH / f"vectors-{count}"
+def vector_library(count: int, *others: str) -> Library:
+    """A library of `count` colour vectors, and of other modalities, without photos; the next benchmark finds it."""
+    root = BENCH / "-".join(["vectors", *others, str(count)])
     if not (root / "complete").exists():
         shutil.rmtree(root, ignore_errors=True)
-        _fill_library(root, count)
+        _fill_library(root, count, ("color", *others))
         (root / "complete").touch()
     return open_library(root)
 
 
-def color_member(library: Library) -> Member:
-    spec = ColorEmbedder.from_settings(library.vector_settings).spec
-    return Member(spec.name, spec.fingerprint, spec.dim)
+def members_of(library: Library) -> tuple[Member, ...]:
+    """What the library's default index consists of."""
+    embedders = create_embedders(library.modalities, library.vector_settings, None)
+    specs = {name: embedder.spec for name, embedder in embedders.items()}
+    return index_members(default_indexes(library.modalities)[-1], specs)
 
 
-def _fill_library(root: Path, count: int) -> None:
-    library = create_library(root, root / "photos", ("color",), DEFAULTS.vector_settings())
-    spec = ColorEmbedder.from_settings(library.vector_settings).spec
+def _fill_library(root: Path, count: int, modalities: tuple[str, ...]) -> None:
+    library = create_library(root, root / "photos", modalities, DEFAULTS.vector_settings())
+    embedders = create_embedders(modalities, library.vector_settings, None)
     random = np.random.default_rng(0)
-    seeds = _real_histograms(random)
     with Registry.open_for_writing(library.registry_path) as registry:
-        registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-        for start in range(0, count, ROWS_PER_SHARD):
-            numbers = range(start, min(start + ROWS_PER_SHARD, count))
-            hashes = tuple(hashlib.sha256(str(number).encode()).digest() for number in numbers)
-            with registry.transaction():
-                registry.connection.executemany(
-                    """INSERT INTO images (path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, status)
-                       VALUES (?, 0, 0, 0, 0, ?, 'ok')""",
-                    ((f"photo-{number:06d}.jpg", digest) for number, digest in zip(numbers, hashes, strict=True)),
-                )
-            path = shard_path(library.shards_dir, "color", spec.fingerprint, digest_of(spec.fingerprint, hashes))
-            write_shard(path, Shard("color", spec.fingerprint, hashes, _mix(seeds, len(hashes), random)))
-            mirror_shards(registry, library.shards_dir, [path])
+        for number in range(0, count, ROWS_PER_SHARD):
+            _add_images(registry, range(number, min(number + ROWS_PER_SHARD, count)))
+        for embedder in embedders.values():
+            spec = embedder.spec
+            registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
+            seeds = _real_vectors(embedder, random)
+            for start in range(0, count, ROWS_PER_SHARD):
+                hashes = tuple(_hash(number) for number in range(start, min(start + ROWS_PER_SHARD, count)))
+                vectors = (_mix if spec.name == "color" else _mix_signed)(seeds, len(hashes), random)
+                path = shard_path(library.shards_dir, spec.name, spec.fingerprint, digest_of(spec.fingerprint, hashes))
+                write_shard(path, Shard(spec.name, spec.fingerprint, hashes, vectors))
+                mirror_shards(registry, library.shards_dir, [path])
 
 
-def _real_histograms(random: np.random.Generator, crops: int = 100) -> Vectors:
-    """Colour histograms of random crops of every real picture: what the vectors cluster around."""
-    embedder = ColorEmbedder.from_settings(DEFAULTS.vector_settings())
+def _add_images(registry: Registry, numbers: range) -> None:
+    with registry.transaction():
+        registry.connection.executemany(
+            """INSERT INTO images (path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, status)
+               VALUES (?, 0, 0, 0, 0, ?, 'ok')""",
+            ((f"photo-{number:06d}.jpg", _hash(number)) for number in numbers),
+        )
+
+
+def _hash(number: int) -> bytes:
+    return hashlib.sha256(str(number).encode()).digest()
+
+
+def _real_vectors(embedder: Embedder, random: np.random.Generator) -> Vectors:
+    """Vectors of random crops of every real picture: what the library's vectors cluster around."""
+    crops = 100 if embedder.spec.name == "color" else 20
     found = []
     for path in real_pictures():
         pixels = np.asarray(Image.open(path).convert("RGB"))
         for share in random.uniform(0.2, 0.7, crops):
             height, width = (max(8, int(side * share)) for side in pixels.shape[:2])
             top, left = (int(random.integers(pixels.shape[axis] + 1 - cut)) for axis, cut in enumerate((height, width)))
-            found.append(embedder.embed([pixels[top : top + height, left : left + width]])[0] ** 2)
-    return np.stack(found)
+            found.append(embedder.embed([pixels[top : top + height, left : left + width]])[0])
+    vectors: Vectors = np.stack(found)
+    return vectors[np.asarray(np.isfinite(vectors).all(axis=1))]
 
 
 def _mix(seeds: Vectors, count: int, random: np.random.Generator) -> Vectors:
     """New vectors, (count, dim): three real histograms in random shares, as 4,096 pixels counted at random."""
     shares = random.dirichlet((2.0, 0.5, 0.2), count)
-    parts = seeds[random.integers(len(seeds), size=(count, 3))]
+    parts = seeds[random.integers(len(seeds), size=(count, 3))] ** 2
     counts = random.poisson(4_096 * np.einsum("np,npd->nd", shares, parts))
     counts[:, 0] += 1  # never an empty picture
     vectors: Vectors = np.sqrt(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
     return vectors
+
+
+def _mix_signed(seeds: Vectors, count: int, random: np.random.Generator) -> Vectors:
+    """New vectors, (count, dim): two real ones in random shares, and noise as large as they are."""
+    shares = random.dirichlet((2.0, 0.5), count)
+    parts = seeds[random.integers(len(seeds), size=(count, 2))]
+    noise = random.standard_normal((count, seeds.shape[1]), np.float32) / np.sqrt(seeds.shape[1])
+    vectors = np.einsum("np,npd->nd", shares, parts).astype(np.float32) + noise.astype(np.float32)
+    mixed: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return mixed

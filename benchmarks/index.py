@@ -23,12 +23,13 @@ from benchmarks.harness import (
     PARAMETERS,
     Metric,
     call_fresh,
-    color_member,
+    members_of,
     peak_bytes,
     report,
     vector_library,
     wants_quick,
 )
+from search.fusion import default_indexes
 from search.index import update_index
 from search.layout import IndexFolder
 from storage.atomic import atomic_path
@@ -40,14 +41,14 @@ FREE_BYTES = 300e6
 
 
 def build_ours(root: str) -> dict[str, float]:
-    """Build a library's index from nothing."""
+    """Build a library's default index from nothing."""
     library = open_library(Path(root))
-    folder = IndexFolder(library.indexes_dir, "color")
+    folder = IndexFolder(library.indexes_dir, default_indexes(library.modalities)[-1])
     folder.pointer.unlink(missing_ok=True)
     started = time.perf_counter()
     with Registry.open_for_writing(library.registry_path) as registry:
         built = update_index(
-            registry, library.shards_dir, folder, (color_member(library),), library.vector_settings, PARAMETERS
+            registry, library.shards_dir, folder, members_of(library), library.vector_settings, PARAMETERS
         )
     seconds = time.perf_counter() - started
     if built is None or built.action != "built" or built.recall is None:

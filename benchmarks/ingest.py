@@ -1,11 +1,15 @@
 """How fast photos are taken in: 500 distinct JPEGs of 12 megapixels (100 with --quick), kept in .bench/photos-12mp.
 
-colour_vs_bare          images/s of an ingest against the bare work: read, decode at the same draft scale, histogram.
+colour_vs_bare          images/s of an ingest of colour against the bare work: read, draft decode, histogram.
 colour_vs_full_decode   the same images/s against full-size decoding, the same histogram, and one row and one SQLite
                         commit an image.
+sift_vs_bare            images/s of an ingest of sift against read, draft decode, resize, OpenCV's detectAndCompute with
+                        the same parameters; no VLAD.
+both_vs_seeds           images/s of an ingest of colour and sift together, against one pass for each modality: full-size
+                        decoding, the same vector, one row and one commit an image.
 
 An ingest is a whole `imgrec ingest` into a new library. Counted are its stages `scan` (walk, start of the worker
-processes, reading and hashing, registry rows) and `embed` (reading, decoding, histograms, shards, BLOB mirror), with
+processes, reading and hashing, registry rows) and `embed` (reading, decoding, vectors, shards, BLOB mirror), with
 the Prefect tasks that they consist of. Not counted are the start of Python and of the flow, and the index, whose
 seconds stand in the table. All sides have as many processes, take turns, and find the files in the page cache.
 """
@@ -23,18 +27,19 @@ from statistics import median
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from benchmarks.harness import BENCH, DEFAULTS, Metric, call_fresh, imgrec, report, scratch, wants_quick
 from benchmarks.pictures import real_pictures
-from embedders.color import ColorEmbedder
+from embedders.base import Pixels
+from embedders.catalogue import create_embedders
+from embedders.sift import describe
 from storage.pool import available_cpus
 
 PHOTOS = BENCH / "photos-12mp"
 SOME, ALL = 100, 500
 WIDTH, HEIGHT = 4032, 3024
-EMBEDDER = ColorEmbedder.from_settings(DEFAULTS.vector_settings())
+EMBEDDERS = create_embedders(("color", "sift"), DEFAULTS.vector_settings(), None)
 
 
 def large_photos(quick: bool) -> Path:
@@ -77,42 +82,54 @@ def _crop(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     return ImageOps.mirror(large) if random.random() < 0.5 else large
 
 
-def ingest(photos: Path, count: int) -> dict[str, float]:
+def ingest(photos: Path, count: int, modalities: Sequence[str]) -> dict[str, float]:
     """Seconds by stage of an ingest into a new library."""
+    asked = [word for name in modalities for word in ("--modality", name)]
     with scratch("ingest") as folder:
-        done = json.loads(imgrec("ingest", photos, "--library", folder / "library", "--json").splitlines()[-1])
+        done = json.loads(imgrec("ingest", photos, "--library", folder / "library", *asked, "--json").splitlines()[-1])
     if done["embedded"] != count:
         raise RuntimeError(f"{done['embedded']} of {count} photos were embedded: {done['failures']}")
     return dict(done["seconds"])
 
 
-def embed_bare(path: str) -> None:
-    """What no ingest can leave out."""
+def draft(path: str) -> Pixels:
+    """Read and decode as the worker does."""
     with Image.open(path) as image:
         image.draft("RGB", (DEFAULTS.decode_min_side, DEFAULTS.decode_min_side))
-        EMBEDDER.embed([np.asarray(image.convert("RGB"))])
+        return np.asarray(image.convert("RGB"))
 
 
-def embed_full(database: str, path: str) -> None:
-    """What a first script does."""
+def color_bare(path: str) -> None:
+    """What no ingest of colour can leave out."""
+    EMBEDDERS["color"].embed([draft(path)])
+
+
+def sift_bare(path: str) -> None:
+    """What no ingest of sift can leave out; `describe` is resize, detectAndCompute and a square root."""
+    describe(draft(path))
+
+
+def store_full(database: str, modality: str, path: str) -> None:
+    """What a first script does, once for each modality."""
     with Image.open(path) as image:
-        vector: NDArray[np.float32] = EMBEDDER.embed([np.asarray(image.convert("RGB"))])[0]
+        vector = EMBEDDERS[modality].embed([np.asarray(image.convert("RGB"))])[0]
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        connection.execute("INSERT INTO vectors VALUES (?, ?)", (path, vector.tobytes()))
+        connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (path, modality, vector.tobytes()))
 
 
-def time_bare(paths: Sequence[str]) -> float:
-    """Images/s."""
-    return _images_per_s(embed_bare, paths)
+def time_bare(function: str, paths: Sequence[str]) -> float:
+    """Images/s of `color_bare` or `sift_bare`."""
+    return _images_per_s(globals()[function], paths)
 
 
-def time_full(paths: Sequence[str]) -> float:
-    """Images/s."""
+def time_full(modalities: Sequence[str], paths: Sequence[str]) -> float:
+    """Images/s of one pass a modality."""
     with scratch("full") as folder:
         database = str(folder / "vectors.sqlite")
         with closing(sqlite3.connect(database)) as connection:
-            connection.execute("CREATE TABLE vectors (path TEXT PRIMARY KEY, vector BLOB)")
-        return _images_per_s(partial(embed_full, database), paths)
+            connection.execute("CREATE TABLE vectors (path TEXT, modality TEXT, vector BLOB)")
+        speeds = [_images_per_s(partial(store_full, database, modality), paths) for modality in modalities]
+    return 1 / sum(1 / speed for speed in speeds)
 
 
 def _images_per_s(function: Callable[[str], None], paths: Sequence[str]) -> float:
@@ -131,26 +148,34 @@ def main() -> None:
     paths = sorted(map(str, photos.rglob("*.jpg")))
     for path in paths:
         Path(path).read_bytes()
-    measured = [
-        (ingest(photos, count), call_fresh(time_bare, paths), call_fresh(time_full, paths[::full_every]))
-        for _ in range(rounds)
-    ]
-    stages, bare_speeds, full_speeds = zip(*measured, strict=True)
-    scan_s, embed_s, index_s = (median(seconds[stage] for seconds in stages) for stage in ("scan", "embed", "index"))
-    ours = median(count / (seconds["scan"] + seconds["embed"]) for seconds in stages)
-    bare, full = median(bare_speeds), median(full_speeds)
+    some = paths[::full_every]
+    asked = {"colour": ["color"], "sift": ["sift"], "both": ["color", "sift"]}
+    stages: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
+    sides: dict[str, list[float]] = {name: [] for name in ("colour_bare", "colour_full", "sift_bare", "both_full")}
+    for _ in range(rounds):
+        stages["colour"].append(ingest(photos, count, asked["colour"]))
+        sides["colour_bare"].append(call_fresh(time_bare, "color_bare", paths))
+        sides["colour_full"].append(call_fresh(time_full, asked["colour"], some))
+        stages["sift"].append(ingest(photos, count, asked["sift"]))
+        sides["sift_bare"].append(call_fresh(time_bare, "sift_bare", paths))
+        stages["both"].append(ingest(photos, count, asked["both"]))
+        sides["both_full"].append(call_fresh(time_full, asked["both"], some))
+    ours = {name: median(count / (run["scan"] + run["embed"]) for run in runs) for name, runs in stages.items()}
+    theirs = {name: median(speeds) for name, speeds in sides.items()}
+    seconds = {stage: median(run[stage] for run in stages["colour"]) for stage in ("scan", "embed", "index")}
     report(
         "ingest",
         {
-            "colour_vs_bare": Metric(ours / bare, 0.85, at_least=True),
-            "colour_vs_full_decode": Metric(ours / full, 3, at_least=True),
+            "colour_vs_bare": Metric(ours["colour"] / theirs["colour_bare"], 0.85, at_least=True),
+            "colour_vs_full_decode": Metric(ours["colour"] / theirs["colour_full"], 3, at_least=True),
+            "sift_vs_bare": Metric(ours["sift"] / theirs["sift_bare"], 0.9, at_least=True),
+            "both_vs_seeds": Metric(ours["both"] / theirs["both_full"], 1.5, at_least=True),
         },
         {
             "photos": f"{count}, {sum(Path(path).stat().st_size for path in paths) / count / 1e6:.1f} MB each",
-            "ingest, scan and embed": f"{ours:.1f} images/s",
-            "bare": f"{bare:.1f} images/s",
-            "full decode": f"{full:.1f} images/s",
-            "stages": f"scan {scan_s:.2f} s, embed {embed_s:.2f} s, index {index_s:.2f} s",
+            **{f"ingest of {name}, scan and embed": f"{speed:.1f} images/s" for name, speed in ours.items()},
+            **{name.replace("_", ", "): f"{speed:.1f} images/s" for name, speed in theirs.items()},
+            "stages of colour": ", ".join(f"{stage} {spent:.2f} s" for stage, spent in seconds.items()),
         },
     )
 
