@@ -1,10 +1,24 @@
-"""docs/settings.md says what conf/settings.py says."""
+"""The pages say what the program says."""
 
+import re
+import shlex
 from pathlib import Path
 
-from conf.settings import Settings
+import click
+import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+from conf.settings import Settings
+from flows.cli import cli
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "settings.md"
+COMMANDS = [
+    line.removeprefix("$ imgrec ")
+    for page in sorted(DOCS.glob("*.md"))
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ imgrec ")
+]
 
 
 def table() -> str:
@@ -18,6 +32,15 @@ def table() -> str:
 
 def test_every_setting_is_documented() -> None:
     assert PAGE.read_text().endswith(table()), "run `python -m tests.test_docs`"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_pages_exist_with_their_options(command: str) -> None:
+    group: click.Command = cli
+    arguments = shlex.split(command)
+    while isinstance(group, click.Group):
+        group = group.commands[arguments.pop(0)]
+    group.make_context("imgrec", arguments)  # refuses what it does not know
 
 
 if __name__ == "__main__":
