@@ -100,7 +100,9 @@ def ingest_images(
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
             with stages.timed("scan"):
                 share = 1.0 if accept_missing else chosen.max_missing_share
-                scanned = _with_retries(scan, chosen)(home.registry_path, Path(home.images_root), share)
+                scanned = _with_retries(scan, chosen)(
+                    home.registry_path, Path(home.images_root), share, chosen.decode_timeout_s
+                )
             with stages.timed("embed"):
                 if unknown_shards(registry, home.shards_dir):
                     _with_retries(adopt, chosen)(home)
@@ -144,7 +146,8 @@ def _embed_pending(
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []
     images = bytes_read = 0
-    for chunk in write_chunks(home, registry, groups, fingerprints, chosen.batch_size, chosen.max_megapixels):
+    limits = chosen.max_megapixels, chosen.decode_timeout_s
+    for chunk in write_chunks(home, registry, groups, fingerprints, chosen.batch_size, *limits):
         # A cached result counts only while the shards that it names verify.
         task = _with_retries(embed, chosen, refresh_cache=not is_embedded(chunk.path))
         running.append(task.submit(home.uuid, chunk.path, chunk.images))

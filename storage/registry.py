@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import LibraryFormatError, LibraryNotFoundError
+from storage.errors import CRASHED_DECODER, DECODER_HANGS, LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal
 from storage.migrations import check_not_newer, migrate, schema_version
 from storage.names import vector_table
@@ -176,6 +176,14 @@ class Registry:
     def mark_failed(self, failures: Iterable[tuple[bytes, str, str]]) -> None:
         """Give images their (content hash, status, reason)."""
         self.connection.executemany("UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures)
+
+    def decoder_failures(self) -> dict[bytes, tuple[str, str]]:
+        """Map the contents that ended the process that decoded them to status and reason."""
+        rows = self.connection.execute(
+            "SELECT content_hash, status, reason FROM images WHERE status IN (?, ?) AND content_hash IS NOT NULL",
+            (CRASHED_DECODER, DECODER_HANGS),
+        )
+        return {content_hash: (status, reason) for content_hash, status, reason in rows}
 
     # Vectors
 
