@@ -24,6 +24,8 @@ ORIENTATION_TAG = 0x0112
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 _REASON_LENGTH = 300
 _STRIP_PIXELS = 2**22
+# Pillow hands libtiff bytes under this name.
+_LIBTIFF_NAME = "tempfile.tif: "
 # What Pillow says of a width or height of nothing.
 _NO_PIXELS = "not identified by this driver"
 _TRANSPOSE = {
@@ -84,9 +86,8 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
         except MemoryError:
             raise
         except Exception as error:
-            said = take_native_messages()
-            reason = f"cannot be decoded: {_one_line(error)}" + (f" ({_printable_line(said)})" if said else "")
-            raise ImageError("corrupt", reason) from error
+            said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
+            raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}{said and f': {said}'}") from error
 
 
 def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
