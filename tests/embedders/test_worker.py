@@ -228,6 +228,12 @@ def spoil_kind(path: Path) -> None:
     os.mkfifo(path)
 
 
+def spoil_place(path: Path) -> None:
+    """What lies elsewhere is none of the library's business, even if it is the same."""
+    path.rename(path.parents[1] / "elsewhere.png")
+    path.symlink_to(path.parents[1] / "elsewhere.png")
+
+
 def test_a_file_with_another_time_and_the_same_content_is_embedded(tmp_path: Path) -> None:
     pending = write_photos(tmp_path / "photos", 3)
     spoil_time(tmp_path / "photos" / "01.png")
@@ -235,7 +241,7 @@ def test_a_file_with_another_time_and_the_same_content_is_embedded(tmp_path: Pat
     assert (outcome.changed, outcome.embedded) == ((), 3)
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, spoil_size, spoil_content, spoil_kind])
+@pytest.mark.parametrize("spoil", [Path.unlink, spoil_size, spoil_content, spoil_kind, spoil_place])
 def test_a_file_that_changed_since_the_scan_is_left_out(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     pending = write_photos(tmp_path / "photos", 3)
     spoil(tmp_path / "photos" / "01.png")

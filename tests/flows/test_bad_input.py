@@ -38,9 +38,9 @@ def ingest(tmp_path: Path) -> Ingest:
     }
     (tmp_path / "photos").mkdir()
 
-    def run(**more: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [IMGREC, "ingest", tmp_path / "photos", "--library", tmp_path / "library", "--json"],
+            [IMGREC, "ingest", tmp_path / "photos", "--library", tmp_path / "library", "--json", *arguments],
             env={**environment, **more},
             capture_output=True,
             text=True,
@@ -135,6 +135,14 @@ def test_where_everything_crashes_no_image_is_blamed(tmp_path: Path, ingest: Ing
     assert broken.stderr.count("\n") == 1
     assert "a worker process ended with SIGABRT" in broken.stderr
     assert failures(tmp_path) == {}
+
+
+def test_a_dry_run_survives_them_too(tmp_path: Path, ingest: Ingest) -> None:
+    for deed in ("segfault", "hang", "nothing"):
+        hostile.write(tmp_path / "photos", "pixels", deed, 1)
+    estimate = ingest("--dry-run")
+    assert (estimate.returncode, estimate.stderr) == (0, "")
+    assert json.loads(estimate.stdout)["to_read"] == 3
 
 
 # Files
