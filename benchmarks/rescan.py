@@ -41,7 +41,7 @@ def walk_bare(root: str) -> int:
 def scan_unchanged(library: Path, photos: Path, count: int) -> None:
     """Scan as the task does; the pool is never started, since no file has to be read."""
     with Registry.open_for_writing(library / "registry.sqlite") as registry:
-        scanned = scan_photos(registry, photos, WorkerPool(1), 0.5)
+        scanned = scan_photos(registry, photos, WorkerPool(1), 0.5, decode_timeout_s=60)
     if scanned.unchanged != count:
         raise RuntimeError(f"{count - scanned.unchanged} of {count} photos were not recognised as unchanged")
 

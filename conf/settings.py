@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
     sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
+    decode_timeout_s: float = Field(
+        60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"
+    )
 
     # Work
     batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")

@@ -24,6 +24,7 @@ class Chunk:
     fingerprints: Mapping[str, str]
     vector_settings: Mapping[str, Any]
     max_megapixels: float
+    decode_timeout_s: float
     pending: tuple[Pending, ...]
 
     @property

@@ -13,6 +13,7 @@ from embedders.sift_model import SiftModel
 from storage.errors import ImageError
 from storage.images import decode
 from storage.pending import Pending
+from storage.pool import time_limit
 from storage.probe import read_regular
 
 WORDS = 64
@@ -24,7 +25,7 @@ _SEED = 0
 
 
 def describe_photos(
-    images_root: str, decode_min_side: int, max_megapixels: float, photos: Sequence[Pending]
+    images_root: str, decode_min_side: int, max_megapixels: float, decode_timeout_s: float, photos: Sequence[Pending]
 ) -> list[Floats]:
     """Describe photos for training, at most 200 descriptors each, evenly taken. Runs in worker processes.
 
@@ -34,7 +35,9 @@ def describe_photos(
     for photo in photos:
         try:
             data, _ = read_regular(Path(images_root) / photo.path)
-            descriptors = describe(decode(data, decode_min_side, max_megapixels))
+            with time_limit(decode_timeout_s):
+                pixels = decode(data, decode_min_side, max_megapixels)
+            descriptors = describe(pixels)
         except (OSError, ImageError):
             continue
         if len(descriptors):

@@ -17,9 +17,9 @@ from embedders.catalogue import create_embedders
 from embedders.chunk import Chunk, read_chunk
 from embedders.errors import EmbedderParameterError
 from storage.errors import ImageChangedError, ImageError, ShardError
-from storage.images import decode
+from storage.images import PLAIN, decode, decoder_failure, printable
 from storage.pending import Pending
-from storage.pool import map_bounded
+from storage.pool import map_batches, time_limit
 from storage.probe import read_regular
 from storage.shards import NO_FEATURES, Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
@@ -59,7 +59,7 @@ def embed_chunk(
     """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
 
     At most `in_flight` parts of 8 images are decoded at a time, whatever the chunk's size; `on_images(count)` hears
-    of every part that is done.
+    of every part that is done. An image that ends its worker, or hangs there, fails; no other does.
 
     Raises:
         EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
@@ -67,12 +67,17 @@ def embed_chunk(
     chunk = read_chunk(chunk_path)
     _check_fingerprints(chunk)
     parts = []
-    for part in map_bounded(pool, partial(embed_part, chunk_path), _part_starts(chunk), in_flight):
+
+    def blame(position: int, death: Exception) -> Part:
+        error = decoder_failure(death, chunk.decode_timeout_s)
+        return pool.submit(fail_image, chunk_path, position, error.status, str(error)).result()
+
+    for part in map_batches(pool, partial(embed_part, chunk_path), _positions(chunk), in_flight, blame):
         on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
         parts.append(part)
     changed = tuple(path for part in parts for path in part.changed)
     for path in changed:
-        logger.warning("%s changed since the scan: the next ingest takes it", path)
+        logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
     shards = tuple(_write(chunk, modality, parts) for modality in chunk.fingerprints)
     return ChunkOutcome(
         shards=tuple(path for path in shards if path is not None),
@@ -95,17 +100,18 @@ def is_embedded(chunk_path: Path) -> bool:
     return True
 
 
-def embed_part(chunk_path: Path, start: int) -> Part:
-    """Embed the images `start` … `start + 8` of a chunk. Runs in a worker process, on one core."""
+def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
+    """Embed some images of a chunk. Runs in a worker process, on one core."""
     chunk, embedders = _load(chunk_path)
     content_hashes: list[bytes] = []
     rows: dict[str, list[Vectors]] = {modality: [] for modality in embedders}
     failures: list[Failure] = []
     changed: list[str] = []
-    for pending in chunk.pending[start : start + IMAGES_PER_PART]:
+    for pending in map(chunk.pending.__getitem__, positions):
         try:
             data = _read_unchanged(Path(chunk.images_root), pending)
-            pixels = decode(data, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+            with time_limit(chunk.decode_timeout_s):
+                pixels = decode(data, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
         except ImageChangedError:
             changed.append(pending.path)
         except ImageError as error:
@@ -118,6 +124,19 @@ def embed_part(chunk_path: Path, start: int) -> Part:
     return Part(tuple(content_hashes), vectors, tuple(failures), tuple(changed))
 
 
+def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Part:
+    """Say why an image that ended its worker has no vector. Runs in a worker process.
+
+    First another picture goes through the same code: where that ends the worker too, it was not the image's fault.
+    """
+    chunk, embedders = _load(chunk_path)
+    pixels = decode(PLAIN, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+    for embedder in embedders.values():
+        embedder.embed([pixels])
+    vectors = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
+    return Part((), vectors, (Failure(chunk.pending[position].content_hash, status, reason),), ())
+
+
 @cache
 def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
     _load.cache_clear()  # one chunk at a time is enough to remember
@@ -128,7 +147,7 @@ def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
 
 def _read_unchanged(root: Path, pending: Pending) -> bytes:
     try:
-        data, status = read_regular(root / pending.path)
+        data, status = read_regular(root / pending.path, follow_symlink=False)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
     same_stat = (len(data), status.st_mtime_ns, status.st_ctime_ns) == pending[2:]
@@ -147,8 +166,9 @@ def _check_fingerprints(chunk: Chunk) -> None:
             )
 
 
-def _part_starts(chunk: Chunk) -> Iterator[int]:
-    yield from range(0, len(chunk.pending), IMAGES_PER_PART)
+def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
+    for start in range(0, len(chunk.pending), IMAGES_PER_PART):
+        yield range(len(chunk.pending))[start : start + IMAGES_PER_PART]
 
 
 def _stack(rows: Sequence[Vectors], embedder: Embedder) -> Vectors:

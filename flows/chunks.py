@@ -28,6 +28,7 @@ def write_chunks(
     fingerprints: Mapping[str, str],
     batch_size: int,
     max_megapixels: float,
+    decode_timeout_s: float,
 ) -> Iterator[WrittenChunk]:
     """Write the pending contents as chunk files, one at a time, `batch_size` images each or more."""
     total = sum(group.images for group in groups)
@@ -42,6 +43,7 @@ def write_chunks(
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
                 max_megapixels=max_megapixels,
+                decode_timeout_s=decode_timeout_s,
                 pending=tuple(pending),
             )
             yield WrittenChunk(chunk.write(library.chunks_dir), len(pending), sum(entry.size for entry in pending))

@@ -2,9 +2,10 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from conf.settings import Settings
@@ -15,7 +16,7 @@ from storage.errors import ImageError
 from storage.images import decode
 from storage.library import Library
 from storage.migrations import migrate
-from storage.pool import available_cpus
+from storage.pool import WorkerPool, available_cpus, map_batches, time_limit
 from storage.probe import read_regular
 from storage.registry import Registry
 from storage.scan import preview_scan
@@ -46,18 +47,12 @@ def estimate_ingest(settings: Settings) -> Estimate:
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)
         sample = identity.sample_to_read(registry.connection, SAMPLE)
-    embedders = list(create_embedders(library.modalities, library.vector_settings, library.models_dir).values())
-    started = time.perf_counter()
-    for path in sample:
-        try:
-            data, _ = read_regular(root / path)
-            pixels = decode(data, library.vector_settings["decode_min_side"], settings.max_megapixels)
-        except (OSError, ImageError):
-            continue
-        for embedder in embedders:
-            embedder.embed([pixels])
-    a_picture = (time.perf_counter() - started) / max(len(sample), 1)
-    vector_bytes = sum(embedder.spec.dim for embedder in embedders) * 4
+    work = partial(_time_pictures, library, settings.max_megapixels, settings.decode_timeout_s)
+    with WorkerPool(1, preload=["embedders.worker"]) as pool:
+        seconds = sum(map_batches(pool, work, [[path] for path in sample], 1, lambda path, death: 0.0))
+    a_picture = seconds / max(len(sample), 1)
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
     return Estimate(
         found=comparison.found,
         unchanged=comparison.unchanged,
@@ -67,6 +62,22 @@ def estimate_ingest(settings: Settings) -> Estimate:
         seconds=comparison.to_read * a_picture / (settings.workers or available_cpus()),
         disk_bytes=comparison.to_read * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
     )
+
+
+def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
+    """Decode and embed some photos; return the seconds that took. Runs in a worker, since it may be its end."""
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    started = time.perf_counter()
+    for path in paths:
+        try:
+            data, _ = read_regular(Path(library.images_root) / path, follow_symlink=False)
+            with time_limit(decode_timeout_s):
+                pixels = decode(data, library.vector_settings["decode_min_side"], max_megapixels)
+        except (OSError, ImageError):
+            continue
+        for embedder in embedders.values():
+            embedder.embed([pixels])
+    return time.perf_counter() - started
 
 
 @contextmanager

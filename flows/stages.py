@@ -38,7 +38,9 @@ def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
     """Bring the registry up to date with the folder of photos."""
     share = 1.0 if accept_missing else run.chosen.max_missing_share
     with run.stages.timed("scan"):
-        return _with_retries(run, scan)(run.library.registry_path, Path(run.library.images_root), share)
+        return _with_retries(run, scan)(
+            run.library.registry_path, Path(run.library.images_root), share, run.chosen.decode_timeout_s
+        )
 
 
 def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
@@ -86,7 +88,8 @@ def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []
     images = bytes_read = 0
-    for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, chosen.max_megapixels):
+    limits = chosen.max_megapixels, chosen.decode_timeout_s
+    for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, *limits):
         # A cached result counts only while the shards that it names verify.
         task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
         running.append(task.submit(library.uuid, chunk.path, chunk.images))

@@ -14,7 +14,7 @@ from embedders.sift_training import describe_photos, train_model
 from storage.library import open_library
 from storage.lock import writer_lock
 from storage.pending import sample_contents
-from storage.pool import map_bounded
+from storage.pool import map_batches
 from storage.registry import Registry
 from tasks.driver import driving
 
@@ -48,11 +48,12 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = sample_contents(registry, MAX_PHOTOS)
         _check_enough(len(photos))
-        work = partial(
-            describe_photos, home.images_root, home.vector_settings["decode_min_side"], chosen.max_megapixels
-        )
+        limits = home.vector_settings["decode_min_side"], chosen.max_megapixels, chosen.decode_timeout_s
+        work = partial(describe_photos, home.images_root, *limits)
         parts = [photos[start : start + PHOTOS_PER_PART] for start in range(0, len(photos), PHOTOS_PER_PART)]
-        described = [found for part in map_bounded(driver.pool, work, parts, in_flight=16) for found in part]
+        described = [
+            found for part in map_batches(driver.pool, work, parts, 16, lambda photo, death: []) for found in part
+        ]
         _check_enough(len(described))
         model = train_model(described)
         model.save(model_path(home.models_dir, model.digest))

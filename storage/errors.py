@@ -1,5 +1,8 @@
 """Errors a user can act on. Each message is one line that names the thing and the remedy."""
 
+# Statuses of images that end the worker process that decodes them.
+CRASHED_DECODER, DECODER_HANGS = "crashed_decoder", "decoder_hangs"
+
 
 class ImgrecError(Exception):
     """Base of every error that the command line prints as one line, without a traceback."""

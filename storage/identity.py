@@ -12,6 +12,7 @@ from itertools import islice
 
 from storage.images import printable
 from storage.probe import UNREADABLE, Probe
+from storage.shards import NO_FEATURES
 from storage.walk import FoundFile
 
 # A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
@@ -135,6 +136,7 @@ def apply(connection: sqlite3.Connection, now: str) -> Identified:
     The caller's transaction makes it all or nothing.
     """
     connection.create_function("basename", 1, os.path.basename, deterministic=True)
+    _judge_by_known_failures(connection)
     _renew_known_paths(connection)
     _list_seeking(connection)
     connection.execute(
@@ -148,6 +150,15 @@ def apply(connection: sqlite3.Connection, now: str) -> Identified:
     _insert_new_rows(connection)
     connection.execute("DELETE FROM probes")
     return identified
+
+
+def _judge_by_known_failures(connection: sqlite3.Connection) -> None:
+    """A content that could not be decoded is not `ok`, whatever its header says: it is not tried again."""
+    connection.execute(
+        """UPDATE probes SET status = failure.status, reason = failure.reason FROM vector_failures AS failure
+           WHERE probes.status = 'ok' AND failure.content_hash = probes.content_hash AND failure.status <> ?""",
+        (NO_FEATURES,),
+    )
 
 
 def _renew_known_paths(connection: sqlite3.Connection) -> None:
@@ -246,20 +257,13 @@ def _move_claimed_rows(connection: sqlite3.Connection) -> None:
 
 
 def _insert_new_rows(connection: sqlite3.Connection) -> None:
-    """In the order of paths, so that ids are the same on every machine.
-
-    A copy of a content that could not be decoded shares its status: it is not tried again.
-    """
+    """In the order of paths, so that ids are the same on every machine."""
     connection.execute(
         """INSERT INTO images (path, raw_path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, width, height, format,
                                status, reason)
            SELECT p.path, p.raw_path, p.size, p.mtime_ns, p.ctime_ns, p.hashed_ns, p.content_hash, p.width, p.height,
-                  p.format, ifnull(twin.status, p.status), ifnull(twin.reason, p.reason)
-           FROM seeking AS k JOIN probes AS p ON p.key = k.key
-           LEFT JOIN images AS twin ON twin.id = (
-                SELECT min(id) FROM images AS i WHERE i.content_hash = p.content_hash AND i.status NOT IN ('ok', ?))
-           WHERE k.image_id IS NULL ORDER BY p.key""",
-        (UNREADABLE,),
+                  p.format, p.status, p.reason
+           FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE k.image_id IS NULL ORDER BY p.key"""
     )
 
 

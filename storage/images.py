@@ -1,7 +1,9 @@
 """Bytes of an image file → pixels: oriented, opaque, RGB."""
 
 import io
+import logging
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from storage.errors import ImageError
+from storage.errors import CRASHED_DECODER, DECODER_HANGS, ImageError
+from storage.native import take_native_messages
+from storage.pool import WorkerDiedError
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 ORIENTATION_TAG = 0x0112
+# A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
+PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+_REASON_LENGTH = 300
+_STRIP_PIXELS = 2**22
+# Pillow hands libtiff bytes under this name.
+_LIBTIFF_NAME = "tempfile.tif: "
+# What Pillow says of a width or height of nothing.
+_NO_PIXELS = "not identified by this driver"
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,6 +40,8 @@ _TRANSPOSE = {
 
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
+# It logs some damage as errors, without the picture's name, which would reach the terminal as they are.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Header(NamedTuple):
@@ -42,7 +56,7 @@ def read_header(data: bytes) -> Header:
     """Read size and format without decoding.
 
     Raises:
-        ImageError: `empty`, or `not_an_image`.
+        ImageError: `empty`, `not_an_image`, or `corrupt`.
     """
     with _opened(data) as image:
         return Header(image.width, image.height, image.format or "")
@@ -68,12 +82,21 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
             )
         try:
             image.load()
-            oriented = _orient(image)
-            return np.ascontiguousarray(np.asarray(_to_rgb(oriented)))
+            return _rgb_pixels(_orient(image))
         except MemoryError:
             raise
         except Exception as error:
-            raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}") from error
+            said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
+            raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}{said and f': {said}'}") from error
+
+
+def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
+    """Put into words that decoding an image ended its worker (WorkerDiedError), or took all memory (MemoryError)."""
+    if not isinstance(death, WorkerDiedError):
+        return ImageError(CRASHED_DECODER, "there is not enough memory to decode it")
+    if death.timed_out:
+        return ImageError(DECODER_HANGS, f"decoding takes longer than decode_timeout_s = {decode_timeout_s:g}")
+    return ImageError(CRASHED_DECODER, f"decoding it fails each time: {death}")
 
 
 @contextmanager
@@ -81,6 +104,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageError("empty", "the file is empty")
     _register_heif()
+    take_native_messages()  # of the picture before
     # Pillow warns of oddities (a damaged EXIF block) that are no reason to refuse a picture.
     with warnings.catch_warnings(action="ignore"), _open(data) as image:
         yield image
@@ -90,11 +114,25 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError:
-        raise ImageError("not_an_image", "the content is none of the image formats that are read") from None
+        raise _unidentified(data) from None
     except MemoryError:
         raise
     except Exception as error:
         raise ImageError("corrupt", f"the header cannot be read: {_one_line(error)}") from error
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """Tell a damaged header from other content: Pillow says of both that it cannot identify them."""
+    for name in _formats():
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            factory(io.BytesIO(data), "").close()
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # what Image.open takes for "not this one"
+            why = _one_line(error).replace(_NO_PIXELS, "it has no pixels")
+            return ImageError("corrupt", f"it begins like {name}, but its header cannot be read: {why}")
+    return ImageError("not_an_image", "the content is none of the image formats that are read")
 
 
 _heif_state: list[bool] = []
@@ -127,35 +165,70 @@ def _orient(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert in strips, so that a large picture takes little more memory than its pixels."""
+    white = _white(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, bottom, strip in _strips(image):
+        pixels[top:bottom] = np.asarray(_to_rgb(strip, white))
+    return pixels
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image.height, image
+        return
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield top, bottom, image.crop((0, top, image.width, bottom))
+
+
+def _to_rgb(image: Image.Image, white: float) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
-    if image.mode.startswith("I") or image.mode == "F":
+    if _is_deep(image):
         values = np.asarray(image)
-        grey = _to_8_bits(values)
+        grey = np.clip(_finite(values) * (255.0 / white) + 0.5, 0, 255).astype(np.uint8)
         if (transparent := image.info.get("transparency")) is not None:
             grey[values == transparent] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
-        white = Image.new("RGBA", foreground.size, "white")
-        return Image.alpha_composite(white, foreground).convert("RGB")
+        background = Image.new("RGBA", foreground.size, "white")
+        return Image.alpha_composite(background, foreground).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale one channel of 16-bit integers (or of floats in [0, 1] or [0, 255]) to [0, 255]."""
-    numbers = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    if values.dtype.kind == "f":
-        top = 255.0 if numbers.max(initial=0.0) > 1.0 else 1.0
-    else:
-        top = 65535.0 if numbers.max(initial=0.0) > 255.0 or values.dtype.itemsize == 2 else 255.0
-    return np.clip(numbers * (255.0 / top) + 0.5, 0, 255).astype(np.uint8)
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it is one channel of integers of more than 8 bits, or of floats in [0, 1] or [0, 255]."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _white(image: Image.Image) -> float:
+    """The value that is white."""
+    if not _is_deep(image):
+        return 255.0
+    if image.mode.startswith("I;16"):
+        return 65_535.0
+    largest = max(float(_finite(np.asarray(strip)).max(initial=0.0)) for _, _, strip in _strips(image))
+    if image.mode == "F":
+        return 255.0 if largest > 1.0 else 1.0
+    return 65_535.0 if largest > 255.0 else 255.0
+
+
+def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+    return _printable_line(str(error)) or type(error).__name__
+
+
+def _printable_line(text: str) -> str:
+    """Make one line of what a decoder says, which may quote the file's bytes."""
+    line = " ".join(text.split())[:_REASON_LENGTH]
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def printable(path: str | bytes) -> str:

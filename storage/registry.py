@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
+from storage.errors import CRASHED_DECODER, DECODER_HANGS
 from storage.names import vector_table
 from storage.shards import Shard
 
@@ -103,6 +104,14 @@ class Registry(Database):
     def mark_failed(self, failures: Iterable[tuple[bytes, str, str]]) -> None:
         """Give images their (content hash, status, reason)."""
         self.connection.executemany("UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures)
+
+    def decoder_failures(self) -> dict[bytes, tuple[str, str]]:
+        """Map the contents that ended the process that decoded them to status and reason."""
+        rows = self.connection.execute(
+            "SELECT content_hash, status, reason FROM images WHERE status IN (?, ?) AND content_hash IS NOT NULL",
+            (CRASHED_DECODER, DECODER_HANGS),
+        )
+        return {content_hash: (status, reason) for content_hash, status, reason in rows}
 
     # Vectors
 

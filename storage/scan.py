@@ -11,9 +11,9 @@ from pathlib import Path
 from storage import identity
 from storage.errors import PhotoRootError, PhotosVanishedError
 from storage.identity import Comparison, Identified
-from storage.images import printable
-from storage.pool import map_bounded
-from storage.probe import probe_files
+from storage.images import decoder_failure, printable
+from storage.pool import map_batches
+from storage.probe import Probe, probe_failed, probe_files
 from storage.registry import Registry
 from storage.walk import WalkReport, walk_photos
 
@@ -54,11 +54,13 @@ def scan_photos(
     root: Path,
     pool: Executor,
     max_missing_share: float,
+    decode_timeout_s: float,
     on_read: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScanReport:
     """Find new, changed, moved, copied and missing photos below `root` and write that to the registry.
 
     Only files that are new or whose stat changed are read, in `pool`; `on_read(done, total)` hears of the progress.
+    A file whose header ends its worker, or takes longer than `decode_timeout_s`, is a failed image, once and for all.
 
     Raises:
         PhotoRootError: `root` is not there.
@@ -71,7 +73,14 @@ def scan_photos(
     identity.discard_stale_probes(connection)
     done = 0
     paths = identity.files_to_read(connection, FILES_PER_PROBE)
-    for probes in map_bounded(pool, partial(probe_files, str(root)), paths, in_flight=64):
+    known_failures = registry.decoder_failures() if comparison.to_read else {}
+    probe = partial(probe_files, str(root), decode_timeout_s=decode_timeout_s, known_failures=known_failures)
+
+    def blame(path: str, death: Exception) -> list[Probe]:
+        error = decoder_failure(death, decode_timeout_s)
+        return pool.submit(probe_failed, str(root), path, error.status, str(error)).result()
+
+    for probes in map_batches(pool, probe, paths, in_flight=64, blame=blame):
         identity.record_probes(connection, probes)
         done += len(probes)
         on_read(done, comparison.to_read)

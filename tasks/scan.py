@@ -14,11 +14,11 @@ from tasks.retrying import RETRYING
 
 
 @task(name="scan", task_run_name="scan {images_root}", cache_policy=NO_CACHE, **RETRYING)
-def scan(registry_path: Path, images_root: Path, max_missing_share: float) -> ScanReport:
+def scan(registry_path: Path, images_root: Path, max_missing_share: float, decode_timeout_s: float) -> ScanReport:
     """Bring the registry up to date with the folder of photos. Never cached: the folder is what it is now."""
     driver = current_driver()
     with Registry.open_for_writing(registry_path) as registry:
-        return scan_photos(registry, images_root, driver.pool, max_missing_share, driver.on_read)
+        return scan_photos(registry, images_root, driver.pool, max_missing_share, decode_timeout_s, driver.on_read)
 
 
 @task(name="adopt", task_run_name="adopt shards", cache_policy=NO_CACHE, **RETRYING)

@@ -37,7 +37,7 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
         for embedder in embedders.values():
             spec = embedder.spec
             registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-        scan_photos(registry, Path(library.images_root), InProcess(), max_missing_share=1)
+        scan_photos(registry, Path(library.images_root), InProcess(), max_missing_share=1, decode_timeout_s=60)
         for modality, fingerprint in fingerprints.items():
             registry.copy_vectors(modality, fingerprint)
         for group in list_pending(registry, fingerprints):
@@ -48,6 +48,7 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
                 max_megapixels=256,
+                decode_timeout_s=60,
                 pending=tuple(read_pending(registry, group.start, group.images)),
             )
             path = chunk.write(library.chunks_dir)

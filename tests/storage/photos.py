@@ -81,7 +81,7 @@ class Photos:
         """Scan; `read` then has the paths of the files that were opened."""
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
-        return scan_photos(self.registry, self.root, self.reader, max_missing_share, on_read)
+        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read)
 
     @property
     def read(self) -> list[str]:

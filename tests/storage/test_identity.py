@@ -1,5 +1,6 @@
 """DESIGN's identity table, line by line, on real files."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,21 @@ import pytest
 from storage import identity
 from storage.errors import PhotoRootError, PhotosVanishedError
 from storage.identity import Identified
+from storage.mirror import mirror_shards
 from storage.registry import Registry
 from storage.scan import FILES_PER_PROBE, preview_scan
+from storage.shards import NO_FEATURES, Failure
 from tests.storage.photos import Photos, picture
+from tests.storage.rows import make_shard, register, write
 
 ENOUGH = 20  # photos, for a share of them to say something
+
+
+def fail(photos: Photos, content: int, status: str = "corrupt") -> None:
+    """Let the content be one that an ingest could not embed."""
+    failure = Failure(hashlib.sha256(picture(content)).digest(), status, "why")
+    register(photos.registry)
+    mirror_shards(photos.registry, photos.root.parent, [write(photos.root.parent, make_shard(failures=(failure,)))])
 
 
 # Path and hash as before
@@ -133,8 +144,7 @@ def test_equal_photos_of_one_scan_are_one_new_and_its_copies(photos: Photos) -> 
 def test_a_copy_of_a_corrupt_photo_is_corrupt_too(photos: Photos) -> None:
     photos.write("a.png", content=1)
     photos.scan()
-    content_hash = photos.registry.connection.execute("SELECT content_hash FROM images").fetchone()[0]
-    photos.registry.mark_failed([(content_hash, "corrupt", "why")])
+    fail(photos, content=1)
     photos.write("copy.png", content=1)
     photos.scan()
     assert photos.status("copy.png") == "corrupt"
@@ -457,6 +467,11 @@ def unreadable(photos: Photos) -> Photos:
     """A photo `a.png`, id 1, that was there, and at the last scan could not be read (it was a folder by then)."""
     photos.write("a.png", content=1)
     photos.scan()
+    make_unreadable(photos)
+    return photos
+
+
+def make_unreadable(photos: Photos) -> None:
     os.utime(photos.path("a.png"))
 
     def spoil() -> None:
@@ -467,13 +482,13 @@ def unreadable(photos: Photos) -> Photos:
     photos.scan()
     photos.reader.before = lambda: None
     photos.path("a.png").rmdir()
-    return photos
+    assert photos.status("a.png") == "unreadable"
 
 
 def test_a_known_photo_that_cannot_be_read_keeps_its_row_and_says_why(unreadable: Photos) -> None:
     row = unreadable.registry.images([1])[1]
     assert (row.status, unreadable.missing()) == ("unreadable", [])
-    assert row.reason == "cannot be read: Is a directory"
+    assert row.reason == "cannot be read: not a regular file"
 
 
 def test_a_photo_that_can_be_read_again_is_usable_again(unreadable: Photos) -> None:
@@ -488,6 +503,30 @@ def test_an_unreadable_photo_that_moved_is_usable_at_once(unreadable: Photos) ->
     unreadable.scan(max_missing_share=1)
     assert unreadable.ids() == {"moved.png": 1}
     assert unreadable.status("moved.png") == "ok"
+
+
+@pytest.mark.parametrize("name", ["a.png", "moved.png"])
+def test_a_corrupt_photo_that_can_be_read_again_is_corrupt_again(photos: Photos, name: str) -> None:
+    """Its header is fine, so only what an ingest found out tells."""
+    photos.write("a.png", content=1)
+    photos.scan()
+    fail(photos, content=1)
+    make_unreadable(photos)
+    photos.write(name, "new/copy.png", content=1)
+    photos.scan(max_missing_share=1)
+    assert photos.ids() == {name: 1, "new/copy.png": 2}
+    assert {photos.status(name), photos.status("new/copy.png")} == {"corrupt"}
+    assert photos.registry.images([1])[1].reason == "why"
+
+
+def test_a_photo_without_features_is_usable_all_the_same(photos: Photos) -> None:
+    photos.write("a.png", content=1)
+    photos.scan()
+    fail(photos, content=1, status=NO_FEATURES)
+    make_unreadable(photos)
+    photos.write("a.png", content=1)
+    photos.scan()
+    assert photos.status("a.png") == "ok"
 
 
 def test_what_is_no_image_has_an_identity_too(photos: Photos) -> None:

@@ -232,6 +232,26 @@ def test_odd_floats_give_some_pixels(odd: float) -> None:
     assert pixels_of(encode(Image.fromarray(ramp), "TIFF")).shape == (16, 16, 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "CMYK", "I;16", "I", "F"])
+def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (50, 30, 4), np.uint8)
+    options: dict[str, object] = {}
+    if mode in ("I;16", "I", "F"):
+        values = noise.astype(np.int64)[..., 0] * 256 + noise[..., 1]
+        values[:49] //= 256  # so that only the last strip tells which value is white
+        dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        data = encode(Image.fromarray((values / (65_535 if mode == "F" else 1)).astype(dtype)), "TIFF")
+    else:
+        picture = Image.fromarray(noise).convert("RGB" if mode == "P" else mode)
+        if mode == "P":
+            picture, options = picture.quantize(16), {"transparency": bytes(range(0, 256, 16))}
+        data = encode(picture, "PNG" if mode != "CMYK" else "TIFF", **options)
+    whole = pixels_of(data)
+    monkeypatch.setattr("storage.images._STRIP_PIXELS", 30 * 7)
+    assert np.array_equal(pixels_of(data), whole)
+    assert whole.std() > 1
+
+
 # Formats and shapes
 
 
@@ -289,6 +309,22 @@ def test_nothing_is_empty() -> None:
 @pytest.mark.parametrize("data", [b"just text", b"\0" * 100, b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
 def test_other_content_is_not_an_image(data: bytes) -> None:
     assert status_of(data) == "not_an_image"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\xff\xd8\xff no picture", "it begins like JPEG, but its header cannot be read: "),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\1\x1b\n\x80\0", "it begins like PNG, but its header cannot be read: "),
+        (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "it begins like TIFF, but its header cannot be read: "),
+        (b"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\2", "it begins like GIF, .*: it has no pixels"),
+    ],
+)
+def test_a_damaged_header_is_told_from_other_content(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
+        read_header(data)
+    assert caught.value.status == "corrupt"
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
