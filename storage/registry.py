@@ -16,11 +16,13 @@ from storage.errors import LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal
 from storage.migrations import check_not_newer, migrate, schema_version
 from storage.names import vector_table
-from storage.shards import Shard
+from storage.shards import Failure, Shard
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
 _VALUES_PER_QUERY = 500
+# How long another program may hold the registry before a run gives up.
+BUSY_TIMEOUT_S = 60
 # Readers map the registry instead of copying its pages.
 READER_MMAP_BYTES = 2**32
 
@@ -70,7 +72,7 @@ class Registry:
     @classmethod
     @contextmanager
     def open_for_writing(cls, path: Path) -> Iterator["Registry"]:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
         try:
             with _naming_damage(path):
                 connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
@@ -86,8 +88,12 @@ class Registry:
     def open_for_reading(cls, path: Path) -> Iterator["Registry"]:
         if not path.is_file():
             raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60, check_same_thread=False)
+        # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
+        frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+        uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
         try:
             with _naming_damage(path):
                 check_not_newer(connection, path)
@@ -177,6 +183,14 @@ class Registry:
         """Give images their (content hash, status, reason)."""
         self.connection.executemany("UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures)
 
+    def reserve_ids(self, last: int) -> None:
+        """Give no id up to `last` to a new image."""
+        self.connection.execute(
+            """INSERT INTO sqlite_sequence (name, seq) SELECT 'images', 0
+               WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'images')"""
+        )
+        self.connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'images'", (last,))
+
     # Vectors
 
     def register_fingerprint(self, fingerprint: str, modality: str, dim: int, spec: Mapping[str, Any]) -> None:
@@ -202,6 +216,13 @@ class Registry:
     def fingerprints(self) -> dict[str, str]:
         """Map every known fingerprint to its modality."""
         return dict(self.connection.execute("SELECT fingerprint, modality FROM fingerprints").fetchall())
+
+    def fingerprint(self, fingerprint: str) -> tuple[str, int]:
+        """Return the modality and dimension of a known fingerprint."""
+        modality, dim = self.connection.execute(
+            "SELECT modality, dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        return modality, dim
 
     def count_vectors(self, modality: str, fingerprint: str) -> int:
         """Count the live images that have this vector."""
@@ -248,10 +269,6 @@ class Registry:
 
     # Shards
 
-    def shard_paths(self) -> Iterator[str]:
-        """Yield the paths of the known shards, relative to the shards' folder."""
-        yield from (row[0] for row in self.connection.execute("SELECT path FROM shards"))
-
     def shard_sizes(self, fingerprint: str) -> list[tuple[str, int]]:
         """List the known shards of a fingerprint: path and number of vectors."""
         rows = self.connection.execute(
@@ -259,15 +276,60 @@ class Registry:
         )
         return rows.fetchall()
 
-    def record_shard(self, path: str, shard: Shard, size: int) -> None:
+    def record_shard(self, path: str, shard: Shard, file: os.stat_result) -> None:
+        """Make a verified shard known, and what its file looked like."""
         self.connection.execute(
-            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?)",
-            (path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes), size),
+            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
+                *(file.st_size, file.st_ctime_ns),
+            ),
         )
+
+    def shard_files(self) -> dict[str, tuple[int, int]]:
+        """Map the paths of the known shards to size and ctime of their files, as they were when verified."""
+        rows = self.connection.execute("SELECT path, bytes, verified_ctime_ns FROM shards")
+        return {path: (size, ctime_ns) for path, size, ctime_ns in rows}
+
+    def shard_fingerprints(self, paths: Iterable[str]) -> set[str]:
+        """The fingerprints of known shards."""
+        rows = [self.connection.execute("SELECT fingerprint FROM shards WHERE path = ?", (path,)) for path in paths]
+        return {fingerprint for row in rows for (fingerprint,) in row}
 
     def shard_bytes(self) -> int:
         """Bytes of all known shards."""
         return int(self.connection.execute("SELECT coalesce(sum(bytes), 0) FROM shards").fetchone()[0])
+
+    def outcomes_outside(self, fingerprint: str, held: Iterable[bytes]) -> tuple[list[int], list[Failure]]:
+        """Find what the registry knows and the contents `held` do not cover.
+
+        Return an image id for every content with a vector, and the failures.
+        """
+        run = self.connection.execute
+        modality, _ = self.fingerprint(fingerprint)
+        run("DROP TABLE IF EXISTS temp.held")
+        run("CREATE TEMP TABLE held (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        self.connection.executemany("INSERT OR IGNORE INTO held VALUES (?)", ((content,) for content in held))
+        ids = run(
+            f"""SELECT min(id) FROM images JOIN {vector_table(modality)} ON image_id = id
+                WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)
+                GROUP BY content_hash ORDER BY 1""",
+            (fingerprint,),
+        )
+        failures = run(
+            """SELECT content_hash, status, reason FROM vector_failures
+               WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)""",
+            (fingerprint,),
+        )
+        return [row[0] for row in ids], [Failure(*row) for row in failures]
+
+    def content_hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Map ids to what their images hold."""
+        found: dict[int, bytes] = {}
+        for some in _slices(ids):
+            rows = self.connection.execute(f"SELECT id, content_hash FROM images WHERE id IN ({_marks(some)})", some)
+            found.update(rows.fetchall())
+        return found
 
     def forget_shards(self, paths: Iterable[str]) -> None:
         self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))
@@ -288,7 +350,14 @@ class Registry:
     def mirrored_segments(self, index_name: str) -> set[str]:
         """The segments whose rows are in `index_rows`."""
         rows = self.connection.execute(
-            'SELECT segment FROM index_rows WHERE index_name = ? AND "offset" = 0', (index_name,)
+            """WITH RECURSIVE known (segment) AS (
+                 SELECT min(segment) FROM index_rows WHERE index_name = ?1
+                 UNION ALL
+                 SELECT (SELECT min(i.segment) FROM index_rows AS i
+                         WHERE i.index_name = ?1 AND i.segment > known.segment)
+                 FROM known WHERE segment IS NOT NULL)
+               SELECT segment FROM known WHERE segment IS NOT NULL""",
+            (index_name,),
         )
         return {row[0] for row in rows}
 
