@@ -15,6 +15,7 @@ from conf.errors import SettingsError
 from conf.settings import Settings
 from flows.options import json_option, library_option, settings_options
 from storage.errors import ImgrecError, PhotosVanishedError
+from storage.refusals import explain
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -131,8 +132,10 @@ def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str |
     from flows.console import speak_plainly
 
     speak_plainly(verbose)
+    from flows.server import tame_temporary_server
     from flows.train_sift import train_sift
 
+    tame_temporary_server()
     trained = train_sift(library, {name: value for name, value in settings.items() if value is not None})
     if as_json:
         _print_json(vars(trained))
@@ -149,7 +152,10 @@ def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str |
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
 @click.option("--preview", metavar="FILE", help="Write a contact sheet of the query and its hits, as PNG.")
 @json_option
+@click.pass_obj
 def search(
+    verbose: bool,
+    /,
     queries: tuple[str, ...],
     library: str | None,
     index: str | None,
@@ -168,9 +174,11 @@ def search(
     imgrec search holiday.jpg --preview hits.png
     imgrec search holiday.jpg --json | jq .hits[0].path
     """
+    from flows.console import speak_plainly
     from search.errors import QueryError
     from search.searcher import Searcher
 
+    speak_plainly(verbose)
     chosen = Settings.load(library=library, **settings)
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     failed = False
@@ -289,7 +297,9 @@ def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
 
     speak_plainly(verbose)
     from flows.ingest_images import ingest_images
+    from flows.server import tame_temporary_server
 
+    tame_temporary_server()
     try:
         report = ingest_images(**options)
     except PhotosVanishedError as error:
@@ -352,10 +362,12 @@ def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ImgrecError):
         return text
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, sqlite3.OperationalError):
         return f"SQLite: {text}: check the disk that the library is on, then run the command again"
+    if (line := explain(error)) is not None:
+        return line
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     if text.startswith("Failed to reach API"):
         server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
         return f"Prefect's server does not answer ({text}): {server}"

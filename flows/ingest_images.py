@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, flow
 from prefect.futures import PrefectFuture
+from prefect.runtime import deployment
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.settings import Settings
@@ -18,16 +20,18 @@ from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
 from embedders.worker import is_embedded
 from flows.chunks import write_chunks
+from flows.interrupts import stopping_gently
 from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import IngestReport, Stages
 from search.fusion import default_indexes, index_members, index_modalities
-from search.index import IndexParameters, IndexReport
+from search.index import IndexParameters, IndexReport, reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
-from storage.errors import ImgrecError
-from storage.library import Library
+from storage.errors import ImgrecError, LibraryLockedError
+from storage.library import Library, open_library
 from storage.lock import writer_lock
-from storage.mirror import unknown_shards, wants_merge
+from storage.mirror import are_settled, wants_merge
+from storage.refusals import explaining
 from storage.registry import Registry
 from tasks.driver import driving
 from tasks.embed import embed, merge, mirror
@@ -83,11 +87,32 @@ def ingest_images(
         images_root=images_root, library=library, modalities=modalities, indexes=indexes, **(settings or {})
     )
     check_new_library(chosen)
-    started_s, stages = time.time(), Stages()
+    started_s = time.time()
+    try:
+        with explaining(chosen.library):
+            report, specs = _ingest(chosen, photos_moved, accept_missing, reembed)
+            report = replace(report, tracked=_track(report, specs, chosen, started_s))
+    except LibraryLockedError as error:
+        if deployment.id is None:
+            raise
+        return Completed(name="Skipped", message=str(error))  # type: ignore[return-value] # Prefect takes it as the run's
+    if report.failed_share > chosen.max_failed_share:
+        raise TooManyFailuresError(
+            f"{report.images['failed']:,} images failed, a share of {report.failed_share:.3f}, more than "
+            f"max_failed_share = {chosen.max_failed_share:g}: `imgrec failures --library {chosen.library}` lists them"
+        )
+    return report
+
+
+def _ingest(
+    chosen: Settings, photos_moved: bool, accept_missing: bool, reembed: bool
+) -> tuple[IngestReport, Mapping[str, EmbedderSpec]]:
+    stages = Stages()
     with (
         writer_lock(chosen.library),
+        stopping_gently() as stop_if_asked,
         ingest_progress() as progress,
-        driving(chosen.workers, progress.on_read, progress.on_images),
+        driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images),
     ):
         home = library_for(chosen, photos_moved, reembed)
         for name in chosen.indexes or ():
@@ -96,17 +121,18 @@ def ingest_images(
         embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
         specs = {name: embedder.spec for name, embedder in embedders.items()}
         with Registry.open_for_writing(home.registry_path) as registry:
+            reserve_indexed_ids(registry, home.indexes_dir)
             for spec in specs.values():
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
             with stages.timed("scan"):
                 share = 1.0 if accept_missing else chosen.max_missing_share
                 scanned = _with_retries(scan, chosen)(home.registry_path, Path(home.images_root), share)
             with stages.timed("embed"):
-                if unknown_shards(registry, home.shards_dir):
+                if not are_settled(registry, home.shards_dir):
                     _with_retries(adopt, chosen)(home)
-                embedded, bytes_read = _embed_pending(home, registry, specs, chosen, progress)
+                embedded, bytes_read = _embed_pending(home, registry, specs, chosen, progress, stop_if_asked)
             with stages.timed("index"):
-                built = _build_indexes(home, specs, chosen)
+                built = _build_indexes(home, specs, chosen, stop_if_asked)
             report = IngestReport(
                 library=str(home.root),
                 images_root=home.images_root,
@@ -119,13 +145,7 @@ def ingest_images(
                 indexes=built,
                 seconds=stages.seconds,
             )
-    report = replace(report, tracked=_track(home, report, specs, chosen, started_s))
-    if report.failed_share > chosen.max_failed_share:
-        raise TooManyFailuresError(
-            f"{report.images['failed']:,} images failed, a share of {report.failed_share:.3f}, more than "
-            f"max_failed_share = {chosen.max_failed_share:g}: `imgrec failures --library {home.root}` lists them"
-        )
-    return report
+    return report, specs
 
 
 def _embed_pending(
@@ -134,6 +154,7 @@ def _embed_pending(
     specs: Mapping[str, EmbedderSpec],
     chosen: Settings,
     progress: IngestProgress,
+    stop_if_asked: Callable[[], None],
 ) -> tuple[int, int]:
     """Embed what waits for vectors, a task run a chunk; return how many images, and their bytes on disk."""
     fingerprints = {modality: spec.fingerprint for modality, spec in specs.items()}
@@ -144,29 +165,34 @@ def _embed_pending(
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []
     images = bytes_read = 0
-    for chunk in write_chunks(home, registry, groups, fingerprints, chosen.batch_size, chosen.max_megapixels):
-        # A cached result counts only while the shards that it names verify.
-        task = _with_retries(embed, chosen, refresh_cache=not is_embedded(chunk.path))
-        running.append(task.submit(home.uuid, chunk.path, chunk.images))
-        images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
-        if len(running) >= CHUNKS_IN_FLIGHT:
-            finished += running.popleft().result()
-        if len(finished) >= SHARDS_PER_MIRROR:
+    try:
+        for chunk in write_chunks(home, registry, groups, fingerprints, chosen.batch_size, chosen.max_megapixels):
+            # A cached result counts only while the shards that it names verify.
+            task = _with_retries(embed, chosen, refresh_cache=not is_embedded(chunk.path))
+            running.append(task.submit(home.uuid, chunk.path, chunk.images))
+            images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
+            if len(running) >= CHUNKS_IN_FLIGHT:
+                finished += running.popleft().result()
+            if len(finished) >= SHARDS_PER_MIRROR:
+                _with_retries(mirror, chosen)(home, finished)
+                finished = []
+            progress.publish()
+            stop_if_asked()
+    finally:  # also what is in flight when it is to stop
+        finished += [path for future in running for path in future.result()]
+        if finished:
             _with_retries(mirror, chosen)(home, finished)
-            finished = []
-        progress.publish()
-    finished += [path for future in running for path in future.result()]
-    if finished:
-        _with_retries(mirror, chosen)(home, finished)
+        shutil.rmtree(home.chunks_dir, ignore_errors=True)
     progress.publish(final=True)
-    shutil.rmtree(home.chunks_dir, ignore_errors=True)
     for modality, fingerprint in fingerprints.items():
         if wants_merge(registry, fingerprint):
             _with_retries(merge, chosen)(home, modality, fingerprint)
     return images, bytes_read
 
 
-def _build_indexes(home: Library, specs: Mapping[str, EmbedderSpec], chosen: Settings) -> dict[str, IndexReport]:
+def _build_indexes(
+    home: Library, specs: Mapping[str, EmbedderSpec], chosen: Settings, stop_if_asked: Callable[[], None]
+) -> dict[str, IndexReport]:
     parameters = IndexParameters(
         hnsw_m=chosen.hnsw_m,
         ef_construction=chosen.ef_construction,
@@ -176,15 +202,18 @@ def _build_indexes(home: Library, specs: Mapping[str, EmbedderSpec], chosen: Set
     )
     reports = {}
     for name in chosen.indexes or default_indexes(home.modalities):
+        stop_if_asked()
         report = _with_retries(index, chosen)(home, name, index_members(name, specs), parameters)
         if report is not None:
             reports[name] = report
+    stop_if_asked()
     return reports
 
 
 def _track(
-    home: Library, report: IngestReport, specs: Mapping[str, EmbedderSpec], chosen: Settings, started_s: float
+    report: IngestReport, specs: Mapping[str, EmbedderSpec], chosen: Settings, started_s: float
 ) -> TrackedRun | None:
+    home = open_library(chosen.library)
     parameters: dict[str, object] = {
         "images_root": report.images_root,
         "modalities": ",".join(specs),
@@ -210,6 +239,14 @@ def _bytes_on_disk(home: Library, registry: Registry, built: Mapping[str, IndexR
         "shards": registry.shard_bytes(),
         "indexes": sum(report.bytes for report in built.values()),
     }
+
+
+def _both(on_read: Callable[[int, int], None], stop_if_asked: Callable[[], None]) -> Callable[[int, int], None]:
+    def both(done: int, total: int) -> None:
+        on_read(done, total)
+        stop_if_asked()
+
+    return both
 
 
 def _with_retries(task: Task[P, R], chosen: Settings, **options: Any) -> Task[P, R]:

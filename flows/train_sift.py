@@ -14,6 +14,7 @@ from embedders.sift_training import describe_photos, train_model
 from storage.library import open_library
 from storage.lock import writer_lock
 from storage.pool import map_bounded
+from storage.refusals import explaining
 from storage.registry import Registry
 from tasks.driver import driving
 
@@ -43,7 +44,11 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
     """
     chosen = Settings.load(library=library, **(settings or {}))
     home = open_library(chosen.library)
-    with writer_lock(home.root), driving(chosen.workers, lambda *_: None, lambda _: None) as driver:
+    with (
+        explaining(home.root),
+        writer_lock(home.root),
+        driving(chosen.workers, lambda *_: None, lambda _: None) as driver,
+    ):
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = registry.sample_contents(MAX_PHOTOS)
         _check_enough(len(photos))

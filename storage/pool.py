@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -34,7 +36,7 @@ class WorkerPool(Executor):
         self._lock = threading.Lock()
 
     def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        with self._lock:
+        with self._lock, _sigint_held():
             try:
                 return self._started().submit(function, *args, **kwargs)
             except BrokenProcessPool:  # found broken before it took this call, so nothing runs twice
@@ -60,6 +62,17 @@ def map_bounded(pool: Executor, function: Callable[[T], R], items: Iterable[T], 
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Let processes that start meanwhile, and theirs, not hear Ctrl-C even before they can ignore it."""
+    resource_tracker.ensure_running()  # it lets SIGINT through again once it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:
