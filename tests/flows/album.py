@@ -41,10 +41,10 @@ class Album:
             folder = self.random.choice(["", "sub/"])
             self._write(f"{folder}{self.random.getrandbits(40):010x}.jpg", _photo(self.random))
 
-    def change(self) -> None:
-        """Add, delete, move, copy, replace and swap some photos."""
+    def change(self, keep: str = "") -> None:
+        """Add, delete, move, copy, replace and swap some photos, but for `keep`."""
         self.add(3)
-        first, second, third, fourth, fifth, sixth = self.random.sample(sorted(self.files), 6)
+        first, second, third, fourth, fifth, sixth = self.random.sample(sorted(self.files.keys() - {keep}), 6)
         self._delete(first)
         self._write(f"sub/moved-{self.random.getrandbits(40):010x}.jpg", self._delete(second))
         self._write(f"copy-{self.random.getrandbits(40):010x}.jpg", self.files[third])

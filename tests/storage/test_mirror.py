@@ -386,4 +386,3 @@ def test_a_registry_of_yesterday_is_brought_up_to_date(registry: Registry, tmp_p
         assert blobs(restored) == blobs(registry)
         assert are_settled(restored, tmp_path)
         assert list(list_shards(tmp_path)) == [merged]
-
