@@ -9,12 +9,13 @@ from prefect import flow
 from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
-from flows.run import open_run, run_name
+from flows.run import open_run, run_name, skipped_if_locked
 from flows.stages import index_stage
 from storage.library import open_library
 
 
 @flow(name="build-indexes", flow_run_name=partial(run_name, "index"))
+@skipped_if_locked
 def build_indexes(
     library: Path | str | None = None,
     indexes: list[str] | None = None,

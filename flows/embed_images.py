@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
-from flows.run import open_run, run_name
+from flows.run import open_run, run_name, skipped_if_locked
 from flows.stages import CHUNKS_IN_FLIGHT, embed_stage
 from storage.library import open_library
 
@@ -20,6 +20,7 @@ from storage.library import open_library
     flow_run_name=partial(run_name, "embed"),
     task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type] # invariant in its future
 )
+@skipped_if_locked
 def embed_images(
     library: Path | str | None = None, modalities: list[str] | None = None, settings: dict[str, Any] | None = None
 ) -> RunReport:

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
-from flows.run import open_run, run_name
+from flows.run import open_run, run_name, skipped_if_locked
 from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, scan_stage
 from search.fusion import index_modalities
 
@@ -20,6 +20,7 @@ from search.fusion import index_modalities
     flow_run_name=partial(run_name, "ingest"),
     task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type] # invariant in its future
 )
+@skipped_if_locked
 def ingest_images(
     images_root: Path | None = None,
     library: Path | None = None,

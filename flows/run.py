@@ -1,33 +1,49 @@
-"""One run of a flow that writes: the library it has open, who helps it, and what it logs."""
+"""One run of a flow that writes: the library it has open, who helps it, and how it is stopped."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from prefect.runtime import deployment
+from prefect.states import Completed
 
 from conf.settings import Settings
 from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
+from flows.interrupts import stopping_gently
 from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import Stages
+from search.index import reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
+from storage.errors import LibraryLockedError
 from storage.library import Library
 from storage.lock import writer_lock
+from storage.refusals import explaining
 from storage.registry import Registry
 from tasks.driver import driving
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages of one run share. `specs` has one entry for each modality of the library."""
+    """What the stages of one run share. `specs` has one entry for each modality of the library.
+
+    `stop_if_asked` raises KeyboardInterrupt after a Ctrl-C; it is called wherever it is good to stop.
+    """
 
     library: Library
     registry: Registry
     specs: Mapping[str, EmbedderSpec]
     chosen: Settings
     progress: IngestProgress
+    stop_if_asked: Callable[[], None]
     stages: Stages = field(default_factory=Stages)
     started_s: float = field(default_factory=time.time)
 
@@ -38,21 +54,48 @@ def open_run(chosen: Settings, photos_moved: bool = False, reembed: bool = False
 
     Raises:
         LibraryLockedError: somebody else writes it.
+        MachineError: the disk is full or the like.
     """
     check_new_library(chosen)
     with (
+        explaining(chosen.library),
         writer_lock(chosen.library),
+        stopping_gently() as stop_if_asked,
         ingest_progress() as progress,
-        driving(chosen.workers, progress.on_read, progress.on_images),
+        driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images),
     ):
         library = library_for(chosen, photos_moved, reembed)
         remove_stale_temporaries(library.root)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
         specs = {name: embedder.spec for name, embedder in embedders.items()}
         with Registry.open_for_writing(library.registry_path) as registry:
+            reserve_indexed_ids(registry, library.indexes_dir)
             for spec in specs.values():
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-            yield Run(library, registry, specs, chosen, progress)
+            yield Run(library, registry, specs, chosen, progress, stop_if_asked)
+
+
+def skipped_if_locked(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a deployment's run end as skipped, and not as failed, where somebody else writes the library."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return function(*arguments, **named)
+        except LibraryLockedError as error:
+            if deployment.id is None:
+                raise
+            return Completed(name="Skipped", message=str(error))  # type: ignore[return-value] # Prefect takes it as state
+
+    return run
+
+
+def _both(on_read: Callable[[int, int], None], stop_if_asked: Callable[[], None]) -> Callable[[int, int], None]:
+    def both(done: int, total: int) -> None:
+        on_read(done, total)
+        stop_if_asked()
+
+    return both
 
 
 def run_name(what: str) -> str:

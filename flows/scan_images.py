@@ -9,11 +9,12 @@ from prefect import flow
 from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
-from flows.run import open_run, run_name
+from flows.run import open_run, run_name, skipped_if_locked
 from flows.stages import scan_stage
 
 
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
+@skipped_if_locked
 def scan_images(
     images_root: Path | None = None,
     library: Path | None = None,

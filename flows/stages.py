@@ -18,7 +18,7 @@ from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport
 from search.layout import IndexFolder
-from storage.mirror import unknown_shards, wants_merge
+from storage.mirror import are_settled, wants_merge
 from storage.pending import list_pending
 from storage.scan import ScanReport
 from tasks.embed import embed, merge, mirror
@@ -46,7 +46,7 @@ def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
 def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
     """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
     with run.stages.timed("embed"):
-        if unknown_shards(run.registry, run.library.shards_dir):
+        if not are_settled(run.registry, run.library.shards_dir):
             _with_retries(run, adopt)(run.library)
         fingerprints = {name: run.specs[name].fingerprint for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
@@ -63,10 +63,12 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     reports = {}
     with run.stages.timed("index"):
         for name in names or default_indexes(run.library.modalities):
+            run.stop_if_asked()
             members, parameters = index_members(name, run.specs), _index_parameters(run, name)
             report = _with_retries(run, index)(run.library, name, members, parameters, rebuild)
             if report is not None:
                 reports[name] = report
+    run.stop_if_asked()
     return reports
 
 
@@ -89,22 +91,25 @@ def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     finished: list[str] = []
     images = bytes_read = 0
     limits = chosen.max_megapixels, chosen.decode_timeout_s
-    for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, *limits):
-        # A cached result counts only while the shards that it names verify.
-        task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
-        running.append(task.submit(library.uuid, chunk.path, chunk.images))
-        images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
-        if len(running) >= CHUNKS_IN_FLIGHT:
-            finished += running.popleft().result()
-        if len(finished) >= SHARDS_PER_MIRROR:
+    try:
+        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, *limits):
+            # A cached result counts only while the shards that it names verify.
+            task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
+            running.append(task.submit(library.uuid, chunk.path, chunk.images))
+            images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
+            if len(running) >= CHUNKS_IN_FLIGHT:
+                finished += running.popleft().result()
+            if len(finished) >= SHARDS_PER_MIRROR:
+                _with_retries(run, mirror)(library, finished)
+                finished = []
+            run.progress.publish()
+            run.stop_if_asked()
+    finally:  # also what is in flight when it is to stop
+        finished += [path for future in running for path in future.result()]
+        if finished:
             _with_retries(run, mirror)(library, finished)
-            finished = []
-        run.progress.publish()
-    finished += [path for future in running for path in future.result()]
-    if finished:
-        _with_retries(run, mirror)(library, finished)
+        shutil.rmtree(library.chunks_dir, ignore_errors=True)
     run.progress.publish(final=True)
-    shutil.rmtree(library.chunks_dir, ignore_errors=True)
     return Embedded(images, bytes_read)
 
 

@@ -35,7 +35,12 @@ def read_status(root: Path) -> dict[str, Any]:
 def _describe(folder: IndexFolder) -> dict[str, Any]:
     try:
         manifest = folder.read_manifest()
+        size = folder.size(manifest)
     except IndexDamagedError as error:
+        return {"damaged": str(error)}
+    except FileNotFoundError as error:
+        if folder.current_version() != manifest.version:  # replaced twice since the manifest was read
+            return _describe(folder)
         return {"damaged": str(error)}
     return {
         "version": manifest.version,
@@ -43,6 +48,6 @@ def _describe(folder: IndexFolder) -> dict[str, Any]:
         "vectors": manifest.live,
         "segments": len(manifest.segments),
         "dim": manifest.dim,
-        "bytes": folder.size(manifest),
+        "bytes": size,
         **manifest.parameters,
     }

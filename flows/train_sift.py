@@ -11,10 +11,12 @@ from conf.settings import Settings
 from embedders.errors import TooFewImagesError
 from embedders.sift_model import model_path
 from embedders.sift_training import describe_photos, train_model
+from flows.run import skipped_if_locked
 from storage.library import open_library
 from storage.lock import writer_lock
 from storage.pending import sample_contents
 from storage.pool import map_batches
+from storage.refusals import explaining
 from storage.registry import Registry
 from tasks.driver import driving
 
@@ -33,6 +35,7 @@ class TrainedSift:
 
 
 @flow(name="train-sift", flow_run_name="train sift")
+@skipped_if_locked
 def train_sift(library: Path | str | None = None, settings: dict[str, Any] | None = None) -> TrainedSift:
     """Learn a codebook from up to 5,000 of a library's photos, and make it the library's.
 
@@ -44,7 +47,11 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
     """
     chosen = Settings.load(library=library, **(settings or {}))
     home = open_library(chosen.library)
-    with writer_lock(home.root), driving(chosen.workers, lambda *_: None, lambda _: None) as driver:
+    with (
+        explaining(home.root),
+        writer_lock(home.root),
+        driving(chosen.workers, lambda *_: None, lambda _: None) as driver,
+    ):
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = sample_contents(registry, MAX_PHOTOS)
         _check_enough(len(photos))

@@ -11,9 +11,21 @@ from typing import Any
 import numpy as np
 
 from search.errors import IndexDamagedError, IndexNotFoundError
-from search.layout import FORMAT_VERSION, IndexFolder, Manifest, Member, SegmentEntry
+from search.layout import FORMAT_VERSION, IndexFolder, Manifest, Member, SegmentEntry, list_indexes
 from search.recall import measure_recall
-from search.segment import FLAT, HNSW, Ids, Mask, Segment, build_flat, build_hnsw, open_segment, write_segment
+from search.segment import (
+    FLAT,
+    HNSW,
+    Ids,
+    Mask,
+    Segment,
+    build_flat,
+    build_hnsw,
+    last_id,
+    open_segment,
+    verify_segment,
+    write_segment,
+)
 from search.source import from_blobs, from_shards
 from storage.index_rows import forget_segments, mirrored_segments, record_segment
 from storage.registry import Registry
@@ -94,6 +106,8 @@ def update_index(
         if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
             segments, masks = change.keep(manifest.segments)
             manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
+        folder.tidy()
+        _mirror_rows(registry, folder, manifest)
         return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
     recall, masks, action, build_s = None, {}, "built", 0.0
     if len(live) == 0:
@@ -126,6 +140,21 @@ def update_index(
         bytes=folder.size(manifest),
         recall=recall,
     )
+
+
+def reserve_indexed_ids(registry: Registry, indexes_dir: Path) -> None:
+    """Keep ids that an index knows and the registry does not from meaning other images.
+
+    A registry that was restored from a copy would give them to the next new photos.
+    """
+    for name in list_indexes(indexes_dir):
+        folder = IndexFolder(indexes_dir, name)
+        for segment in set(folder.segments()) - mirrored_segments(registry, name):
+            try:
+                verify_segment(folder.segment_dir(segment))
+                registry.reserve_ids(last_id(folder.segment_dir(segment)))
+            except IndexDamagedError:
+                continue  # nobody was ever shown these ids, or the update below builds it anew
 
 
 @dataclass(frozen=True)
@@ -194,6 +223,8 @@ def _open_current(folder: IndexFolder, members: tuple[Member, ...], parameters: 
         if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
             return None
         segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)
+        for entry in manifest.segments:
+            verify_segment(folder.segment_dir(entry.name))
         return _Current(manifest, segments, tuple(_mask(folder, manifest, entry) for entry in manifest.segments))
     except IndexNotFoundError:
         return None

@@ -3,11 +3,11 @@
 indexes/<name>/current                              the name of the version that readers open
 indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
 indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's ids that are no longer searched
-indexes/<name>/segments/<segment>/                  index.faiss, ids.npy, starts.npy, written once, shared
+indexes/<name>/segments/<segment>/                  index.faiss, ids.npy, starts.npy and their checksums, written once,
+                                                    shared
 """
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -102,6 +102,17 @@ class IndexFolder:
         except FileNotFoundError:
             return None
 
+    def segments(self) -> list[str]:
+        """All segments on disk, whether a version has them or not."""
+        return [folder.name for folder in _folders(self.segment_dir("x").parent)]
+
+    def versions(self) -> list[str]:
+        """All versions: the one that is published, then the newest first."""
+        written = {folder.name: folder.stat().st_mtime_ns for folder in _folders(self.version_dir("x").parent)}
+        current = self.current_version()
+        others = sorted(written.keys() - {current}, key=lambda version: written[version], reverse=True)
+        return others if current is None else [current, *others]
+
     def stamp(self) -> tuple[int, int] | None:
         """What changes with every version that is published; cheaper to look at than its name."""
         try:
@@ -163,6 +174,10 @@ class IndexFolder:
         self._remove_all_but({manifest.version, before})
         return manifest
 
+    def tidy(self) -> None:
+        """Remove what a killed ingest left: versions but for the current one and the one before, and their segments."""
+        self._remove_all_but(set(self.versions()[:2]))
+
     def size(self, manifest: Manifest) -> int:
         """Bytes of the segments of a version."""
         folders = (self.segment_dir(segment.name) for segment in manifest.segments)
@@ -192,4 +207,4 @@ def list_indexes(indexes_dir: Path) -> list[str]:
     """The names of the indexes that are published."""
     if not indexes_dir.is_dir():
         return []
-    return sorted(entry.name for entry in os.scandir(indexes_dir) if (Path(entry.path) / "current").is_file())
+    return sorted(folder.name for folder in _folders(indexes_dir) if IndexFolder(indexes_dir, folder.name).versions())

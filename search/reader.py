@@ -1,15 +1,19 @@
 """An open version of an index: vectors in, ids and scores out."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import faiss
 import numpy as np
 
+from search.errors import IndexDamagedError
 from search.layout import IndexFolder, Manifest, SegmentEntry
 from search.segment import HNSW, Ids, Mask, Segment, Vectors, open_segment
 
 NO_ID = -1
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class _OpenSegment:
 class IndexReader:
     """Searches one version; it goes on serving what it opened, whatever is published meanwhile."""
 
-    def __init__(self, folder: IndexFolder) -> None:
-        self.manifest: Manifest = folder.read_manifest()
+    def __init__(self, folder: IndexFolder, version: str | None = None) -> None:
+        self.manifest: Manifest = folder.read_manifest(version)
         self._segments = [_open(folder, self.manifest, entry) for entry in self.manifest.segments]
 
     def search(self, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
@@ -42,6 +46,29 @@ class IndexReader:
         ids = np.concatenate([result[1] for result in results], axis=1)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
+
+
+def open_reader(folder: IndexFolder) -> IndexReader:
+    """Open the published version; where that is damaged, the newest one that is whole, with a warning.
+
+    Raises:
+        IndexNotFoundError: nothing is published under this name.
+        IndexDamagedError: no version is whole.
+    """
+    damage = None
+    for version in folder.versions():
+        try:
+            reader = IndexReader(folder, version)
+        except IndexDamagedError as error:
+            damage = damage or error
+            continue
+        if damage or version != folder.current_version():
+            why = damage or f"{folder.pointer} is gone: the next `imgrec ingest` writes it"
+            logger.warning("%s; the version of %s serves until then", why, reader.manifest.created)
+        return reader
+    if damage:
+        raise damage
+    return IndexReader(folder)  # says that there is none
 
 
 def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _OpenSegment:

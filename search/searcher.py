@@ -18,7 +18,7 @@ from embedders.errors import EmbedderParameterError
 from search.errors import IndexDamagedError, QueryError
 from search.fusion import COMBINED, combine
 from search.layout import IndexFolder, Member, list_indexes
-from search.reader import IndexReader
+from search.reader import open_reader
 from search.segment import Vectors
 from storage.errors import ImageError
 from storage.images import decode, printable
@@ -234,9 +234,9 @@ class Searcher:
     def _open_reader(self) -> None:
         self._stamp = self._folder.stamp()
         try:
-            self._reader = IndexReader(self._folder)
+            self._reader = open_reader(self._folder)
         except IndexDamagedError:  # a version may be replaced twice between reading its name and opening it
-            self._reader = IndexReader(self._folder)
+            self._reader = open_reader(self._folder)
         manifest = self._reader.manifest
         self._members: tuple[Member, ...] = manifest.members
         modalities = [*self.library.modalities, *(member.modality for member in manifest.members)]

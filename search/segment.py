@@ -1,6 +1,7 @@
 """A segment: FAISS rows and the image id of each, written once and mapped into memory by readers."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import IndexDamagedError
-from storage.atomic import sync
+from storage.atomic import sync, write_atomic
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -22,6 +23,8 @@ Mask = NDArray[np.bool_]
 
 T = TypeVar("T")
 
+CHECKSUMS = "checksums.json"
+_FILES = ("index.faiss", "ids.npy", "starts.npy")
 HNSW = "hnsw"
 FLAT = "flat"
 
@@ -65,10 +68,39 @@ def write_segment(folder: Path, segment: Segment) -> None:
     """Write a segment; it takes part in nothing until a manifest names it."""
     folder.mkdir(parents=True)
     faiss.write_index(segment.index, os.fspath(folder / "index.faiss"))
-    np.save(folder / "ids.npy", segment.ids)
-    np.save(folder / "starts.npy", segment.starts)
+    _write_array(folder / "ids.npy", segment.ids)
+    _write_array(folder / "starts.npy", segment.starts)
     for path in (*folder.iterdir(), folder):
         sync(path)
+    write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder)).encode())
+
+
+def verify_segment(folder: Path) -> None:
+    """Verify the files of a segment, where one of them changed since it was last verified.
+
+    Raises:
+        IndexDamagedError: a file is not what was written.
+    """
+    try:
+        known, verified = json.loads((folder / CHECKSUMS).read_bytes()), (folder / CHECKSUMS).stat()
+        changed = any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in _FILES)
+        if known.keys() != set(_FILES) or (changed and _checksums(folder) != known):
+            raise IndexDamagedError(f"segment {folder} is damaged: `imgrec ingest` builds it anew")
+        if changed:
+            (folder / CHECKSUMS).touch()
+    except FileNotFoundError as error:
+        if error.filename != str(folder / CHECKSUMS):  # the first release wrote none
+            raise IndexDamagedError(f"segment {folder} is damaged ({error}): `imgrec ingest` builds it anew") from error
+    except (ValueError, AttributeError) as error:
+        raise IndexDamagedError(f"{folder / CHECKSUMS} is damaged: `imgrec ingest` builds it anew") from error
+
+
+def last_id(folder: Path) -> int:
+    """The highest image id in a segment."""
+    try:
+        return int(np.load(folder / "ids.npy", mmap_mode="r").max(initial=0))
+    except (OSError, ValueError, EOFError) as error:
+        raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
 
 
 def open_segment(folder: Path, images: int) -> Segment:
@@ -90,6 +122,22 @@ def open_segment(folder: Path, images: int) -> Segment:
             "`imgrec ingest` builds it anew"
         )
     return Segment(index, ids, starts)
+
+
+def _write_array(path: Path, array: Ids) -> None:
+    """Write what `np.save` writes; that loses the reason when a disk is full."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of every file that searches read."""
+    found = {}
+    for name in _FILES:
+        with open(folder / name, "rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _fill(index: faiss.Index, storage: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:

@@ -1,5 +1,6 @@
 """A connection to registry.sqlite, for the one writer or for a reader."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from storage.errors import LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal
 from storage.migrations import check_not_newer, migrate, schema_version
 
+# How long another program may hold the registry before a run gives up.
+BUSY_TIMEOUT_S = 60
 # Readers map the registry instead of copying its pages.
 READER_MMAP_BYTES = 2**32
 
@@ -23,7 +26,7 @@ class Database:
     @classmethod
     @contextmanager
     def open_for_writing(cls, path: Path) -> Iterator[Self]:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
         try:
             with _naming_damage(path):
                 connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
@@ -39,8 +42,12 @@ class Database:
     def open_for_reading(cls, path: Path) -> Iterator[Self]:
         if not path.is_file():
             raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60, check_same_thread=False)
+        # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
+        frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+        uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
         try:
             with _naming_damage(path):
                 check_not_newer(connection, path)

@@ -20,6 +20,10 @@ class LibraryLockedError(ImgrecError, BlockingIOError):
     """Another writer holds the library."""
 
 
+class MachineError(ImgrecError, OSError):
+    """The machine refuses what a run needs: space, memory, open files, permission."""
+
+
 class PhotoRootError(ImgrecError, FileNotFoundError):
     """The folder of photos is not there, or is not the one this library was made of."""
 

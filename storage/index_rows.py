@@ -8,7 +8,14 @@ from storage.registry import Registry
 def mirrored_segments(registry: Registry, index_name: str) -> set[str]:
     """The segments whose rows are in `index_rows`."""
     rows = registry.connection.execute(
-        'SELECT segment FROM index_rows WHERE index_name = ? AND "offset" = 0', (index_name,)
+        """WITH RECURSIVE known (segment) AS (
+             SELECT min(segment) FROM index_rows WHERE index_name = ?1
+             UNION ALL
+             SELECT (SELECT min(i.segment) FROM index_rows AS i
+                     WHERE i.index_name = ?1 AND i.segment > known.segment)
+             FROM known WHERE segment IS NOT NULL)
+           SELECT segment FROM known WHERE segment IS NOT NULL""",
+        (index_name,),
     )
     return {row[0] for row in rows}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from storage.atomic import write_atomic
 from storage.errors import LibraryLockedError
+from storage.images import printable
 
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 3 * HEARTBEAT_S
@@ -51,6 +53,7 @@ def _heartbeat(holder_path: Path) -> Iterator[None]:
     mine = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "command": _command(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_atomic(holder_path, json.dumps(mine).encode())
@@ -58,7 +61,7 @@ def _heartbeat(holder_path: Path) -> Iterator[None]:
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_S):
-            with suppress(FileNotFoundError):  # somebody tidied up; the kernel's lock still holds
+            with suppress(OSError):  # somebody tidied up, or the disk fails: the kernel's lock still holds
                 os.utime(holder_path)
 
     thread = threading.Thread(target=beat, name="imgrec-heartbeat", daemon=True)
@@ -76,13 +79,22 @@ def _read_holder(path: Path) -> dict[str, object] | None:
         holder = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return holder if isinstance(holder, dict) else None
+    return holder if isinstance(holder, dict) and {"pid", "host", "since"} <= holder.keys() else None
 
 
 def _alive_elsewhere(holder: dict[str, object], path: Path) -> bool:
     return holder.get("host") != socket.gethostname() and time.time() - path.stat().st_mtime < STALE_AFTER_S
 
 
+def _command() -> str:
+    """What this process was started as, in one printable line."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return " ".join(printable(word) for word in words if word).replace("\n", " ")[:200]
+
+
 def _refusal(root: Path, holder: dict[str, object] | None) -> str:
-    who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another process"
+    who = "another process"
+    if holder:
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        who += f" (`{holder['command']}`)" if holder.get("command") else ""
     return f"{root} is being written by {who}: wait for it to end, or use another --library"

@@ -74,7 +74,12 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+def _remember_when_shards_were_verified(connection: sqlite3.Connection) -> None:
+    # The file's ctime when its checksum was right; 0 makes the next ingest look again.
+    connection.execute("ALTER TABLE shards ADD COLUMN verified_ctime_ns INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _remember_when_shards_were_verified)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:

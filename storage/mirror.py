@@ -1,7 +1,9 @@
 """Shards → registry: vectors become BLOB rows, and every shard on disk becomes known."""
 
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Set
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,16 @@ import numpy as np
 from storage.errors import ShardError
 from storage.names import vector_table
 from storage.registry import Registry
-from storage.shards import NO_FEATURES, Shard, digest_of, list_shards, read_shard, shard_path, write_shard
+from storage.shards import (
+    NO_FEATURES,
+    Shard,
+    digest_of,
+    list_shards,
+    read_contents,
+    read_shard,
+    shard_path,
+    write_shard,
+)
 
 # A library of N vectors keeps at most N / 1,000 + 50 shard files.
 VECTORS_PER_SHARD = 1_000
@@ -20,18 +31,31 @@ MERGED_VECTORS = 4_096
 logger = logging.getLogger(__name__)
 
 
+def are_settled(registry: Registry, shards_dir: Path) -> bool:
+    """Whether the shards on disk are those that the registry knows, as it knows them."""
+    on_disk = {str(path.relative_to(shards_dir)): _stamp(path) for path in list_shards(shards_dir)}
+    return on_disk == registry.shard_files()
+
+
 def adopt_shards(registry: Registry, shards_dir: Path) -> int:
-    """Mirror every verified shard that the registry does not know; return how many vectors came in.
+    """Settle what differs between the disk and the registry; return how many vectors came in.
 
-    A damaged shard is moved aside (`.damaged`), so that what it held is pending again.
+    A killed ingest or a restored registry leaves shards that the registry does not know: what verifies is mirrored. A
+    file that changed since it was verified is verified again. What is damaged is moved aside (`.damaged`); it and what
+    is gone are written anew from the registry's BLOBs, or else pending again.
     """
-    return mirror_shards(registry, shards_dir, unknown_shards(registry, shards_dir))
-
-
-def unknown_shards(registry: Registry, shards_dir: Path) -> list[Path]:
-    """List the shards on disk that the registry does not know: a killed ingest or a restored registry leaves some."""
-    known = set(registry.shard_paths())
-    return [path for path in list_shards(shards_dir) if str(path.relative_to(shards_dir)) not in known]
+    on_disk = {str(path.relative_to(shards_dir)): path for path in list_shards(shards_dir)}
+    known = registry.shard_files()
+    lost = known.keys() - on_disk.keys()
+    came_in = mirror_shards(registry, shards_dir, [path for name, path in on_disk.items() if name not in known])
+    changed = [on_disk[name] for name in known.keys() & on_disk.keys() if known[name] != _stamp(on_disk[name])]
+    mirror_shards(registry, shards_dir, changed)
+    lost |= {str(path.relative_to(shards_dir)) for path in changed if not path.exists()}  # moved aside just now
+    for fingerprint in registry.shard_fingerprints(lost):
+        _write_anew(registry, shards_dir, fingerprint, lost)
+    with registry.transaction():  # of the same contents, the new one has the old one's name
+        registry.forget_shards(name for name in lost if not (shards_dir / name).exists())
+    return came_in
 
 
 def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -> int:
@@ -43,7 +67,7 @@ def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -
         if shard is None or shard.fingerprint not in modalities:
             continue  # damaged, or of a model that this registry has never used
         with registry.transaction():
-            _mirror(registry, str(path.relative_to(shards_dir)), path.stat().st_size, shard)
+            _mirror(registry, str(path.relative_to(shards_dir)), path.stat(), shard)
         mirrored += len(shard.content_hashes)
     return mirrored
 
@@ -83,7 +107,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
         old = [part for part, _ in parts if part != name]
         with registry.transaction():
             registry.forget_shards(old)
-            registry.record_shard(name, merged, path.stat().st_size)
+            registry.record_shard(name, merged, path.stat())
         for part in old:
             (shards_dir / part).unlink(missing_ok=True)
         removed += len(old)
@@ -102,11 +126,36 @@ def _read_or_set_aside(path: Path) -> Shard | None:
         return None
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file's content, however it is changed."""
+    status = path.stat()
+    return status.st_size, status.st_ctime_ns
+
+
+def _write_anew(registry: Registry, shards_dir: Path, fingerprint: str, lost: Set[str]) -> None:
+    """Write what the lost shards of a fingerprint held, as far as the registry has it."""
+    left = [shards_dir / path for path, _ in registry.shard_sizes(fingerprint) if path not in lost]
+    held = chain.from_iterable(read_contents(path) for path in left)
+    ids, failures = registry.outcomes_outside(fingerprint, held)
+    modality, dim = registry.fingerprint(fingerprint)
+    for start in range(0, max(len(ids), 1), MERGED_VECTORS):
+        some = ids[start : start + MERGED_VECTORS]
+        contents, vectors = registry.content_hashes(some), registry.vectors(modality, fingerprint, some)
+        rows = np.stack([vectors[i] for i in some]) if some else np.empty((0, dim), np.float32)
+        shard = Shard(modality, fingerprint, tuple(contents[i] for i in some), rows, () if start else tuple(failures))
+        hashes = [*shard.content_hashes, *(failure.content_hash for failure in shard.failures)]
+        if hashes:
+            path = shard_path(shards_dir, modality, fingerprint, digest_of(fingerprint, hashes))
+            write_shard(path, shard)
+            mirror_shards(registry, shards_dir, [path])
+    logger.warning("%d vectors of lost %s shards were written anew", len(ids), modality)
+
+
 def _allowed(shards: list[tuple[str, int]]) -> int:
     return sum(vectors for _, vectors in shards) // VECTORS_PER_SHARD + SPARE_SHARDS
 
 
-def _mirror(registry: Registry, name: str, size: int, shard: Shard) -> None:
+def _mirror(registry: Registry, name: str, file: os.stat_result, shard: Shard) -> None:
     connection = registry.connection
     connection.executemany(
         f"""INSERT OR IGNORE INTO {vector_table(shard.modality)} (image_id, fingerprint, vector)
@@ -125,7 +174,7 @@ def _mirror(registry: Registry, name: str, size: int, shard: Shard) -> None:
         for failure in shard.failures
         if failure.status != NO_FEATURES
     )
-    registry.record_shard(name, shard, size)
+    registry.record_shard(name, shard, file)
 
 
 def _merge(shards: list[Shard]) -> Shard:

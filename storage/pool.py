@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
@@ -174,7 +175,7 @@ class _Worker:
     def __init__(self, context: ForkServerContext) -> None:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), name="imgrec-worker", daemon=True)
-        with _reaping:
+        with _reaping, _sigint_held():
             self._process.start()
         theirs.close()
 
@@ -217,6 +218,17 @@ def _serve(pipe: "Connection[Any, Any]") -> None:
         except Exception as error:  # noqa: BLE001 - the caller gets it, with where it came from
             error.add_note(traceback.format_exc())
             pipe.send((error, None))
+
+
+@contextmanager
+def _sigint_held() -> Iterator[None]:
+    """Let processes that start meanwhile, and theirs, not hear Ctrl-C even before they can ignore it."""
+    resource_tracker.ensure_running()  # it lets SIGINT through again once it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:

@@ -1,6 +1,7 @@
 """SQL for users: DuckDB views over the registry and the shards, read-only and offline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -40,28 +41,41 @@ def run_sql(
     Raises:
         SqlError: the statement is wrong, or reaches outside of the library.
     """
+    while True:
+        shards = {
+            check_modality(modality): list(list_shards(library.shards_dir, fingerprint))
+            for modality, fingerprint in fingerprints.items()
+        }
+        try:
+            return _run(library, statement, shards)
+        except (duckdb.Error, pa.ArrowException, FileNotFoundError) as error:
+            if all(path.exists() for paths in shards.values() for path in paths):
+                raise SqlError(f"SQL: {' '.join(str(error).split())}") from error
+            # Else an ingest has merged shards meanwhile: the same is in others now.
+
+
+def _run(
+    library: Library, statement: str, shards: Mapping[str, Sequence[Path]]
+) -> tuple[list[str], list[tuple[object, ...]]]:
     with (
         Registry.open_for_reading(library.registry_path) as registry,
         duckdb.connect(":memory:", config=_SEALED) as connection,
     ):
         connection.register("images_table", _images(registry))
         connection.execute("CREATE VIEW images AS SELECT * FROM images_table")
-        try:
-            for modality, fingerprint in fingerprints.items():
-                _create_view(connection, library, check_modality(modality), fingerprint)
-            result = connection.execute(statement)
-            if result is None:
-                raise SqlError("SQL: there is no statement")
-            names = [column[0] for column in result.description or ()]
-            return names, result.fetchall()
-        except (duckdb.Error, pa.ArrowException) as error:
-            raise SqlError(f"SQL: {' '.join(str(error).split())}") from error
+        for modality, paths in shards.items():
+            _create_view(connection, modality, paths)
+        result = connection.execute(statement)
+        if result is None:
+            raise SqlError("SQL: there is no statement")
+        names = [column[0] for column in result.description or ()]
+        return names, result.fetchall()
 
 
-def _create_view(connection: duckdb.DuckDBPyConnection, library: Library, modality: str, fingerprint: str) -> None:
-    paths = [str(path) for path in list_shards(library.shards_dir, fingerprint)]
+def _create_view(connection: duckdb.DuckDBPyConnection, modality: str, paths: Sequence[Path]) -> None:
     if paths:
-        connection.register(f"{modality}_shards", pyarrow.dataset.dataset(paths, format="parquet"))
+        files = [str(path) for path in paths]
+        connection.register(f"{modality}_shards", pyarrow.dataset.dataset(files, format="parquet"))
         vectors = f"""SELECT i.id AS image_id, any_value(i.path) AS path, any_value(s.vector)::FLOAT[] AS vector
                       FROM {modality}_shards AS s JOIN images AS i ON lower(hex(s.content_hash)) = i.content_hash
                       GROUP BY i.id"""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from storage.database import Database
 from storage.errors import CRASHED_DECODER, DECODER_HANGS
 from storage.names import vector_table
-from storage.shards import Shard
+from storage.shards import Failure, Shard
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
@@ -113,6 +113,14 @@ class Registry(Database):
         )
         return {content_hash: (status, reason) for content_hash, status, reason in rows}
 
+    def reserve_ids(self, last: int) -> None:
+        """Give no id up to `last` to a new image."""
+        self.connection.execute(
+            """INSERT INTO sqlite_sequence (name, seq) SELECT 'images', 0
+               WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'images')"""
+        )
+        self.connection.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'images'", (last,))
+
     # Vectors
 
     def register_fingerprint(self, fingerprint: str, modality: str, dim: int, spec: Mapping[str, Any]) -> None:
@@ -138,6 +146,13 @@ class Registry(Database):
     def fingerprints(self) -> dict[str, str]:
         """Map every known fingerprint to its modality."""
         return dict(self.connection.execute("SELECT fingerprint, modality FROM fingerprints").fetchall())
+
+    def fingerprint(self, fingerprint: str) -> tuple[str, int]:
+        """Return the modality and dimension of a known fingerprint."""
+        modality, dim = self.connection.execute(
+            "SELECT modality, dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)
+        ).fetchone()
+        return modality, dim
 
     def count_vectors(self, modality: str, fingerprint: str) -> int:
         """Count the live images that have this vector."""
@@ -184,10 +199,6 @@ class Registry(Database):
 
     # Shards
 
-    def shard_paths(self) -> Iterator[str]:
-        """Yield the paths of the known shards, relative to the shards' folder."""
-        yield from (row[0] for row in self.connection.execute("SELECT path FROM shards"))
-
     def shard_sizes(self, fingerprint: str) -> list[tuple[str, int]]:
         """List the known shards of a fingerprint: path and number of vectors."""
         rows = self.connection.execute(
@@ -195,15 +206,60 @@ class Registry(Database):
         )
         return rows.fetchall()
 
-    def record_shard(self, path: str, shard: Shard, size: int) -> None:
+    def record_shard(self, path: str, shard: Shard, file: os.stat_result) -> None:
+        """Make a verified shard known, and what its file looked like."""
         self.connection.execute(
-            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?)",
-            (path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes), size),
+            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
+                *(file.st_size, file.st_ctime_ns),
+            ),
         )
+
+    def shard_files(self) -> dict[str, tuple[int, int]]:
+        """Map the paths of the known shards to size and ctime of their files, as they were when verified."""
+        rows = self.connection.execute("SELECT path, bytes, verified_ctime_ns FROM shards")
+        return {path: (size, ctime_ns) for path, size, ctime_ns in rows}
+
+    def shard_fingerprints(self, paths: Iterable[str]) -> set[str]:
+        """The fingerprints of known shards."""
+        rows = [self.connection.execute("SELECT fingerprint FROM shards WHERE path = ?", (path,)) for path in paths]
+        return {fingerprint for row in rows for (fingerprint,) in row}
 
     def shard_bytes(self) -> int:
         """Bytes of all known shards."""
         return int(self.connection.execute("SELECT coalesce(sum(bytes), 0) FROM shards").fetchone()[0])
+
+    def outcomes_outside(self, fingerprint: str, held: Iterable[bytes]) -> tuple[list[int], list[Failure]]:
+        """Find what the registry knows and the contents `held` do not cover.
+
+        Return an image id for every content with a vector, and the failures.
+        """
+        run = self.connection.execute
+        modality, _ = self.fingerprint(fingerprint)
+        run("DROP TABLE IF EXISTS temp.held")
+        run("CREATE TEMP TABLE held (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
+        self.connection.executemany("INSERT OR IGNORE INTO held VALUES (?)", ((content,) for content in held))
+        ids = run(
+            f"""SELECT min(id) FROM images JOIN {vector_table(modality)} ON image_id = id
+                WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)
+                GROUP BY content_hash ORDER BY 1""",
+            (fingerprint,),
+        )
+        failures = run(
+            """SELECT content_hash, status, reason FROM vector_failures
+               WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)""",
+            (fingerprint,),
+        )
+        return [row[0] for row in ids], [Failure(*row) for row in failures]
+
+    def content_hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Map ids to what their images hold."""
+        found: dict[int, bytes] = {}
+        for some in _slices(ids):
+            rows = self.connection.execute(f"SELECT id, content_hash FROM images WHERE id IN ({_marks(some)})", some)
+            found.update(rows.fetchall())
+        return found
 
     def forget_shards(self, paths: Iterable[str]) -> None:
         self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))

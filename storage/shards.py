@@ -118,6 +118,14 @@ def read_shard(path: Path) -> Shard:
     return shard
 
 
+def read_contents(path: Path) -> list[bytes]:
+    """Read which contents a shard has an outcome for, without its vectors and without verifying it."""
+    with pq.ParquetFile(path) as file:
+        contents: list[bytes] = file.read(["content_hash"]).column("content_hash").to_pylist()
+        facts = _facts(file.schema_arrow, path)
+    return [*contents, *(failure.content_hash for failure in _decode(facts["failures"]))]
+
+
 def list_shards(shards_dir: Path, fingerprint: str | None = None) -> Iterator[Path]:
     """Yield the shard files below `shards_dir`, in a fixed order."""
     pattern = f"*/{fingerprint or '*'}/*.parquet"

@@ -11,9 +11,13 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from storage.errors import ImgrecError
+from storage.refusals import refusal_of
 
-# Trying again does not empty a disk.
-_PERMANENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
+# Trying again neither empties a disk nor raises a limit.
+_PERMANENT_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EMFILE,
+    errno.ENOMEM,
+}  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +26,9 @@ def is_passing(error: BaseException) -> bool:
     """Whether a failure may be over at the next try: a busy database, a network disk, a killed worker."""
     if isinstance(error, ImgrecError):
         return False
-    if isinstance(error, OSError):
-        return error.errno not in _PERMANENT_ERRNOS
-    return isinstance(error, sqlite3.OperationalError | BrokenProcessPool)
+    if refusal_of(error) in _PERMANENT_ERRNOS:
+        return False
+    return isinstance(error, OSError | sqlite3.OperationalError | BrokenProcessPool)
 
 
 def _should_retry(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:

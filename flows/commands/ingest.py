@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from conf.settings import Settings
-from flows.commands.outcome import asking_if_vanished, show_report
-from flows.console import print_json, speak_plainly
+from flows.commands.outcome import asking_if_vanished, begin, show_report
+from flows.console import print_json
 from flows.options import chosen_of, json_option, library_option, settings_options
 
 
@@ -83,7 +83,7 @@ def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: st
 
 
 def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
-    speak_plainly(verbose)
+    begin(verbose)
     from flows.ingest_images import ingest_images
 
     show_report(asking_if_vanished(ingest_images, options, as_json), as_json)

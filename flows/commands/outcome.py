@@ -1,4 +1,4 @@
-"""What the writing commands have in common: a question that may come up, and the report at the end."""
+"""What the writing commands have in common: how they begin, a question that may come up, and the report at the end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.console import complain, print_json
+from flows.console import complain, print_json, speak_plainly
 from storage.errors import PhotosVanishedError
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from flows.report import RunReport
+
+
+def begin(verbose: bool) -> None:
+    """Prepare a command that runs a flow; comes before the import of the flow."""
+    speak_plainly(verbose)
+    from flows.server import tame_temporary_server
+
+    tame_temporary_server()
 
 
 def asking_if_vanished(flow: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from conf.settings import Settings
-from flows.console import FAILED, complain, print_json
+from flows.console import FAILED, complain, print_json, speak_plainly
 from flows.options import json_option, library_option, settings_options
 
 
@@ -20,7 +20,10 @@ from flows.options import json_option, library_option, settings_options
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
 @click.option("--preview", metavar="FILE", help="Write a contact sheet of the query and its hits, as PNG.")
 @json_option
+@click.pass_obj
 def search(
+    verbose: bool,
+    /,
     queries: tuple[str, ...],
     library: str | None,
     index: str | None,
@@ -39,6 +42,7 @@ def search(
     imgrec search holiday.jpg --preview hits.png
     imgrec search holiday.jpg --json | jq .hits[0].path
     """
+    speak_plainly(verbose)
     from search.errors import QueryError
     from search.searcher import Searcher
 

@@ -2,8 +2,8 @@
 
 import click
 
-from flows.commands.outcome import asking_if_vanished, show_report
-from flows.console import print_json, speak_plainly
+from flows.commands.outcome import asking_if_vanished, begin, show_report
+from flows.console import print_json
 from flows.options import chosen_of, json_option, library_option, settings_options
 
 
@@ -34,7 +34,7 @@ def scan(
     imgrec embed --modality color
     imgrec index build --index color
     """
-    speak_plainly(verbose)
+    begin(verbose)
     from flows.scan_images import scan_images
 
     options = {
@@ -65,7 +65,7 @@ def embed(
     imgrec embed
     imgrec embed --modality sift --batch-size 256
     """
-    speak_plainly(verbose)
+    begin(verbose)
     from flows.embed_images import embed_images
 
     show_report(embed_images(library, list(modalities) or None, chosen_of(settings)), as_json)
@@ -104,7 +104,7 @@ def build(
     imgrec index build
     imgrec index build --index combo_color_sift --hnsw-m 48 --ef-construction 200
     """
-    speak_plainly(verbose)
+    begin(verbose)
     from flows.build_indexes import build_indexes
 
     show_report(build_indexes(library, list(indexes) or None, rebuild, chosen_of(settings)), as_json)
@@ -130,7 +130,7 @@ def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str |
     imgrec train sift
     imgrec ingest
     """
-    speak_plainly(verbose)
+    begin(verbose)
     from flows.train_sift import train_sift
 
     trained = train_sift(library, chosen_of(settings))

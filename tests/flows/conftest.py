@@ -13,6 +13,7 @@ import pytest
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the first import of Prefect
 
 from benchmarks.pictures import real_pictures, write_pictures
+from tests.flows.launcher import Launcher, open_launcher
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,21 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=300):
         yield
+
+
+@pytest.fixture(scope="session")
+def server_environment() -> dict[str, str]:
+    """The environment of processes that use the session's Prefect server."""
+    from prefect.settings import get_current_settings
+
+    return {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory, server_environment: dict[str, str]) -> Iterator[Launcher]:
+    """Starts many `imgrec` processes cheaply."""
+    with open_launcher(tmp_path_factory.mktemp("launcher") / "home", server_environment) as launcher:
+        yield launcher
 
 
 @pytest.fixture

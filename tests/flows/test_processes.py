@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import get_current_settings
+
+from storage.lock import writer_lock
+from storage.registry import Registry
+from tests.flows.launcher import wait_until_gone
 
 IMGREC = Path(sys.executable).with_name("imgrec")
 
@@ -35,11 +39,6 @@ sys.addaudithook(closed)
 """
 
 
-def _server_environment() -> dict[str, str]:
-    """Let the process use the session's Prefect server."""
-    return {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
-
-
 @pytest.fixture
 def many_photos(tmp_path: Path) -> Path:
     """300 distinct pictures that take a while to decode."""
@@ -52,15 +51,26 @@ def many_photos(tmp_path: Path) -> Path:
     return folder
 
 
-def _start(photos: Path, library: Path, **options: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [IMGREC, "ingest", photos, "--library", library, "--batch-size", "25", "--json"],
-        env=_server_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(server_environment: dict[str, str]) -> Start:
+    """Start `imgrec ingest` in a process group of its own."""
+
+    def start(
+        photos: Path, library: Path, *options: str, environment: dict[str, str] = server_environment
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [IMGREC, "ingest", photos, "--library", library, "--batch-size", "25", "--json", *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
@@ -70,33 +80,20 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def _members(group: int) -> list[int]:
-    """The living processes of a process group."""
-    living = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it ended meanwhile
-        if after_name[0] != "Z" and int(after_name[2]) == group:
-            living.append(int(stat.parent.name))
-    return living
-
-
 def _shards(library: Path) -> int:
     return len([path for path in library.glob("shards/*/*/*.parquet") if not path.name.startswith(".")])
 
 
 @pytest.mark.parametrize("shards", [0, 2, 6])
-def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Path, shards: int) -> None:
-    killed = _start(many_photos, library)
+def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Path, start: Start, shards: int) -> None:
+    killed = start(many_photos, library)
     _wait(lambda: (library / "registry.sqlite").exists() and _shards(library) >= shards, 60)
     killed.kill()  # the driver only: its workers must notice by themselves
     killed.communicate()
-    _wait(lambda: not _members(killed.pid), 10)
+    wait_until_gone(killed.pid)
     kept = _shards(library)
 
-    out, _ = _start(many_photos, library).communicate()
+    out, _ = start(many_photos, library).communicate()
 
     report = json.loads(out)
     assert report["images"] == {"ok": 300, "failed": 0, "missing": 0}
@@ -105,18 +102,93 @@ def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Pa
     assert not list(library.rglob(".tmp-*"))
 
 
-def test_ctrl_c_ends_with_130_and_the_next_run_goes_on(many_photos: Path, library: Path) -> None:
-    running = _start(many_photos, library)
+def test_ctrl_c_once_finishes_what_is_in_flight(many_photos: Path, library: Path, start: Start) -> None:
+    running = start(many_photos, library)
     _wait(lambda: _shards(library) >= 2, 60)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
-    assert "the next `imgrec ingest` goes on" in err
-    assert "Traceback" not in err
-    _wait(lambda: not _members(running.pid), 10)
+    assert [line for line in err.splitlines() if line] == [
+        "imgrec: finishing what is in flight; press Ctrl-C again to stop at once",
+        "imgrec: error: interrupted; the next `imgrec ingest` goes on from here",
+    ]
+    wait_until_gone(running.pid)
+    kept = _shards(library)
+    assert 2 <= kept < 12
+    with Registry.open_for_reading(library / "registry.sqlite") as registry:
+        assert len(registry.shard_files()) == kept  # mirrored, not only written
+    assert not list(library.rglob(".tmp-*"))
+    assert not (library / "chunks").exists()
 
-    out, _ = _start(many_photos, library).communicate()
+    out, _ = start(many_photos, library).communicate()
+    assert json.loads(out)["embedded"] == 300 - 25 * kept
+
+
+def test_ctrl_c_twice_ends_at_once(many_photos: Path, library: Path, start: Start) -> None:
+    running = start(many_photos, library, "--batch-size", "300")  # all of it is in flight
+    _wait(lambda: (library / "chunks").exists() and any((library / "chunks").glob("*.json")), 60)
+    os.killpg(running.pid, signal.SIGINT)
+    err = running.stderr
+    assert err is not None
+    _wait(lambda: "press Ctrl-C again" in err.readline(), 10)
+    os.killpg(running.pid, signal.SIGINT)
+    running.communicate(timeout=2)
+    assert running.returncode == -signal.SIGINT  # which a shell shows as 130
+    wait_until_gone(running.pid)
+    assert _shards(library) == 0
+
+    out, _ = start(many_photos, library).communicate()
     assert json.loads(out)["images"]["ok"] == 300
+    assert not list(library.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3])
+def test_ctrl_c_during_the_scan_keeps_what_was_read(
+    many_photos: Path, library: Path, start: Start, moment: float
+) -> None:
+    running = start(many_photos, library)
+    _wait(lambda: (library / "registry.sqlite").exists(), 60)
+    time.sleep(moment)
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+    wait_until_gone(running.pid)
+    out, _ = start(many_photos, library).communicate()
+    assert json.loads(out)["indexes"]["color"]["vectors"] == 300
+
+
+@pytest.mark.slow
+def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
+    many_photos: Path, library: Path, start: Start, tmp_path: Path
+) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    own["PREFECT_HOME"] = str(tmp_path / "prefect")
+    running = start(many_photos, library, environment=own)
+    _wait(lambda: _shards(library) >= 2, 120)
+    assert len(_servers_of(running.pid)) == 1
+    os.killpg(running.pid, signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert (running.returncode, "goes on from here" in err) == (130, True)
+    with Registry.open_for_reading(library / "registry.sqlite") as registry:
+        assert len(registry.shard_files()) == _shards(library)
+
+    running = start(many_photos, library, environment=own)
+    _wait(lambda: len(_servers_of(running.pid)) == 1, 120)
+    running.kill()
+    running.communicate()
+    _wait(lambda: not _servers_of(running.pid), 10)
+
+
+def _servers_of(driver: int) -> list[str]:
+    """The command lines of Prefect servers that a driver has started."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().decode().split("\0"))
+        except OSError:
+            continue
+    return [" ".join(line) for line in lines if "flows.server" in line and str(driver) in line]
 
 
 def test_a_server_that_does_not_answer_is_told(photos: Path, library: Path) -> None:
@@ -165,14 +237,14 @@ def test_nobody_is_called_even_with_a_server_of_its_own(pictures: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_deployments_run_on_a_worker(photos: Path, tmp_path: Path) -> None:
+def test_the_deployments_run_on_a_worker(photos: Path, tmp_path: Path, server_environment: dict[str, str]) -> None:
     root = Path(__file__).parents[2]
 
     def prefect(*arguments: object) -> None:
         done = subprocess.run(
             [IMGREC.with_name("prefect"), "--no-prompt", *map(str, arguments)],
             cwd=root,
-            env=_server_environment(),
+            env=server_environment,
             capture_output=True,
             text=True,
             check=False,
@@ -186,8 +258,20 @@ def test_the_deployments_run_on_a_worker(photos: Path, tmp_path: Path) -> None:
     prefect("deployment", "run", "ingest-images/ingest", *ingest)
     prefect("worker", "start", "--pool", "imgrec", "--run-once")
     assert (library / "indexes" / "color" / "current").exists()
+    with writer_lock(library):
+        prefect("deployment", "run", "ingest-images/ingest", *ingest)
+        prefect("worker", "start", "--pool", "imgrec", "--run-once")
+    run = _latest_run()
+    assert (run.state_type, run.state_name) == (StateType.COMPLETED, "Skipped")
+    assert run.state is not None
+    assert f"is being written by process {os.getpid()}" in str(run.state.message)
     prefect("deployment", "run", "search-images/search", "--param", 'queries=["id:1"]', "--param", f"library={library}")
     prefect("worker", "start", "--pool", "imgrec", "--run-once")
+    run = _latest_run()
+    assert (run.name, run.state_name) == ("search ['id:1']", "Completed")
+
+
+def _latest_run() -> FlowRun:
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
-    assert (run.name, run.state_name) == ("search ['id:1']", "Completed")
+    return run

@@ -1,5 +1,6 @@
 """Libraries for searching: real ones from photos, and ones of vectors only."""
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from embedders.catalogue import create_embedders
 from embedders.chunk import Chunk
 from embedders.worker import embed_chunk
 from search.fusion import default_indexes, index_members
-from search.index import IndexParameters, IndexReport, update_index
+from search.index import IndexParameters, IndexReport, reserve_indexed_ids, update_index
 from search.layout import IndexFolder, Member
+from storage.atomic import remove_stale_temporaries
 from storage.library import Library
-from storage.mirror import mirror_shards
+from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
 from storage.pending import list_pending, read_pending
 from storage.registry import Registry
 from storage.scan import scan_photos
@@ -33,11 +35,15 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
     """Do what the flow does, in this process and without Prefect."""
     embedders = create_embedders(library.modalities, library.vector_settings)
     fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
+    remove_stale_temporaries(library.root)
     with Registry.open_for_writing(library.registry_path) as registry:
+        reserve_indexed_ids(registry, library.indexes_dir)
         for embedder in embedders.values():
             spec = embedder.spec
             registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
         scan_photos(registry, Path(library.images_root), InProcess(), max_missing_share=1, decode_timeout_s=60)
+        if not are_settled(registry, library.shards_dir):
+            adopt_shards(registry, library.shards_dir)
         for modality, fingerprint in fingerprints.items():
             registry.copy_vectors(modality, fingerprint)
         for group in list_pending(registry, fingerprints):
@@ -53,8 +59,9 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
             )
             path = chunk.write(library.chunks_dir)
             mirror_shards(registry, library.shards_dir, embed_chunk(path, InProcess(), 1).shards)
-            path.unlink()
-            library.chunks_dir.rmdir()
+        shutil.rmtree(library.chunks_dir, ignore_errors=True)
+        for modality, fingerprint in fingerprints.items():
+            merge_small_shards(registry, library.shards_dir, modality, fingerprint)
         specs = {name: embedder.spec for name, embedder in embedders.items()}
         for name in default_indexes(library.modalities):
             folder, members = IndexFolder(library.indexes_dir, name), index_members(name, specs)

@@ -1,7 +1,9 @@
 """An index holds exactly the live images, whatever happened to them."""
 
 import logging
+import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +12,19 @@ import numpy as np
 import pytest
 
 from search import index as index_module
+from search import segment
 from search.errors import IndexDamagedError, IndexNotFoundError
+from search.index import reserve_indexed_ids
 from search.layout import IndexFolder, list_indexes
-from search.reader import NO_ID, IndexReader
+from search.reader import NO_ID, IndexReader, open_reader
 from search.recall import measure_recall
 from search.segment import FLAT, HNSW, build_hnsw
 from search.source import from_shards
 from storage.index_rows import mirrored_segments
+from storage.registry import Registry
 from storage.shards import list_shards
 from tests.search.libraries import PARAMETERS, VectorLibrary, exact_scores, random_rows
+from tests.storage.photos import wait_for_another_ctime
 
 
 @pytest.fixture
@@ -290,8 +296,8 @@ def test_index_rows_say_which_image_is_where(vectors: VectorLibrary) -> None:
         *((graph.name, image_id) for image_id in ids),
         *((flat.name, image_id) for image_id in more),
     ]
-    for segment, offset, image_id in rows:
-        assert np.load(vectors.folder.segment_dir(segment) / "ids.npy")[offset] == image_id
+    for name, offset, image_id in rows:
+        assert np.load(vectors.folder.segment_dir(name) / "ids.npy")[offset] == image_id
     vectors.mark(ids[:10], missing=True)
     vectors.update()
     (segment,) = vectors.folder.read_manifest().segments
@@ -366,6 +372,7 @@ def files_of_current(folder: IndexFolder) -> dict[str, Path]:
         "manifest": folder.manifest_path(manifest.version),
         "tombstones": folder.version_dir(manifest.version) / f"{manifest.segments[0].name}.npy",
         "ids": segment / "ids.npy",
+        "starts": segment / "starts.npy",
         "graph": segment / "index.faiss",
     }
 
@@ -403,6 +410,118 @@ def test_a_damaged_index_is_built_anew(
         assert vectors.update().action == "built"
     assert file == "pointer" or "builds it anew" in caplog.text
     assert_exact(vectors)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+@pytest.mark.parametrize("file", ["pointer", "manifest", "ids", "graph", "starts"])
+def test_the_last_good_version_serves_until_the_next_ingest(
+    vectors: VectorLibrary, file: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = vectors.add(random_rows(30, 8))
+    before = vectors.update().manifest
+    vectors.add(random_rows(30, 8, seed=1))
+    now = vectors.update().manifest  # a graph of its own
+    damage(files_of_current(vectors.folder)[file])
+    with caplog.at_level(logging.WARNING):
+        reader = open_reader(vectors.folder)
+    assert "serves until then" in caplog.text
+    # Nothing is wrong with a version that the pointer no longer names.
+    assert reader.manifest == (now if file == "pointer" else before)
+    _, found = reader.search(vectors.live()[ids[0]][np.newaxis], 30, 64)
+    assert set(ids[:1]) <= set(found[0].tolist()) <= set(vectors.live())
+    vectors.update()
+    assert_exact(vectors)
+    caplog.clear()
+    open_reader(vectors.folder)
+    assert caplog.text == ""
+
+
+def test_without_any_whole_version_there_is_an_error(vectors: VectorLibrary) -> None:
+    with pytest.raises(IndexNotFoundError):
+        open_reader(vectors.folder)
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    files_of_current(vectors.folder)["graph"].unlink()
+    with pytest.raises(IndexDamagedError, match="`imgrec ingest` builds it anew"):
+        open_reader(vectors.folder)
+
+
+@pytest.mark.parametrize("file", ["ids", "graph", "starts"])
+def test_a_flipped_bit_is_found_by_its_checksum(vectors: VectorLibrary, file: str) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    path = files_of_current(vectors.folder)[file]
+    wait_for_another_ctime(vectors.root)
+    status, data = path.stat(), bytearray(path.read_bytes())
+    data[-9] ^= 1
+    put_back(path, bytes(data))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert vectors.update().action == "built"
+    assert_exact(vectors)
+    assert vectors.update().action == "unchanged"
+
+
+def test_files_that_were_only_touched_are_verified_once(
+    vectors: VectorLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    wait_for_another_ctime(vectors.root)
+    for path in files_of_current(vectors.folder).values():
+        if path.exists():
+            path.touch()
+    assert vectors.update().action == "unchanged"
+    monkeypatch.setattr(segment, "_checksums", None)
+    assert vectors.update().action == "unchanged"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{"])
+def test_damaged_checksums_vouch_for_nothing(vectors: VectorLibrary, content: bytes) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    (files_of_current(vectors.folder)["ids"].parent / segment.CHECKSUMS).write_bytes(content)
+    assert vectors.update().action == "built"
+
+
+def test_an_update_killed_just_after_publishing_is_completed_by_the_next(
+    vectors: VectorLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    vectors.add(random_rows(30, 8, seed=1))
+
+    def die(folder: IndexFolder, versions: set[str]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(IndexFolder, "_remove_all_but", die)
+        vectors.update()
+    vectors.add(random_rows(1, 8, seed=2))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(IndexFolder, "_remove_all_but", die)
+        vectors.update()
+    assert len(vectors.folder.versions()) == 3
+    assert vectors.update().action == "unchanged"
+    assert len(vectors.folder.versions()) == 2
+    (entry,) = vectors.folder.read_manifest().segments
+    assert mirrored_segments(vectors.registry, "color") == {entry.name}
+    assert_exact(vectors)
+
+
+def test_a_registry_of_yesterday_gives_no_indexed_id_to_another_image(vectors: VectorLibrary) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    yesterday = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    vectors.registry.connection.backup(yesterday)
+    restored = VectorLibrary(vectors.root, Registry(yesterday), 8)
+    vectors.add(random_rows(5, 8, seed=1))
+    vectors.update()
+    reserve_indexed_ids(restored.registry, vectors.root / "indexes")
+    ids = restored.add(random_rows(5, 8, seed=2))
+    assert min(ids) == 36
+    restored.update()
+    assert_exact(restored)
+    yesterday.close()
 
 
 def test_files_of_two_segments_do_not_fit_together(vectors: VectorLibrary) -> None:

@@ -49,7 +49,8 @@ def test_a_second_writer_is_told_who_holds_the_library(tmp_path: Path, holder: s
     with pytest.raises(LibraryLockedError) as caught, writer_lock(tmp_path):
         raise AssertionError("two writers")
     assert str(caught.value).startswith(
-        f"{tmp_path} is being written by process {holder.pid} on {socket.gethostname()} since {since}: wait"
+        f"{tmp_path} is being written by process {holder.pid} on {socket.gethostname()} since {since} "
+        f"(`-c {tmp_path}`): wait"
     )
     assert (tmp_path / "lock.json").exists()
 
@@ -93,7 +94,7 @@ def test_a_holder_on_another_host_is_dead_after_three_missed_beats(tmp_path: Pat
         assert json.loads((tmp_path / "lock.json").read_text())["host"] == socket.gethostname()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"\xff"])
 def test_half_a_holder_stands_in_nobodys_way(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock.json").write_bytes(content)
     with writer_lock(tmp_path):

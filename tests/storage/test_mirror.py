@@ -1,17 +1,21 @@
 """Shards → registry."""
 
 import logging
+import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from storage import mirror
-from storage.mirror import adopt_shards, merge_small_shards, mirror_shards, wants_merge
+from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards, wants_merge
 from storage.names import ModalityNameError
 from storage.pending import list_pending, read_pending
 from storage.registry import Registry
-from storage.shards import Failure, list_shards, read_shard
+from storage.shards import NO_FEATURES, Failure, list_shards, read_shard
+from tests.storage.photos import wait_for_another_ctime
 from tests.storage.rows import COLOR, SIFT, add_image, hash_of, make_shard, register, vector_of, write
 
 
@@ -73,7 +77,7 @@ def test_a_shard_without_any_vector_is_mirrored(registry: Registry, tmp_path: Pa
     path = write(tmp_path, make_shard(failures=(Failure(hash_of(2), "corrupt", "truncated"),)))
     assert mirror_shards(registry, tmp_path, [path]) == 0
     assert registry.count_failures() == {"corrupt": 1}
-    assert list(registry.shard_paths()) == [str(path.relative_to(tmp_path))]
+    assert list(registry.shard_files()) == [str(path.relative_to(tmp_path))]
 
 
 # Adopting
@@ -114,7 +118,7 @@ def test_a_shard_of_an_unknown_embedder_is_left_alone(registry: Registry, tmp_pa
     path = write(tmp_path, make_shard(1, fingerprint="0" * 16))
     assert adopt_shards(registry, tmp_path) == 0
     assert path.exists()
-    assert list(registry.shard_paths()) == []
+    assert list(registry.shard_files()) == []
 
 
 def test_vectors_of_contents_that_nobody_has_cost_nothing(registry: Registry, tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ def test_merging_keeps_every_vector_and_every_failure_in_few_files(registry: Reg
     assert everything(tmp_path) == before
     assert blobs(registry) == blobs_before
     assert not wants_merge(registry, COLOR)
-    assert sorted(registry.shard_paths()) == [str(path.relative_to(tmp_path)) for path in files]
+    assert sorted(registry.shard_files()) == [str(path.relative_to(tmp_path)) for path in files]
     assert adopt_shards(registry, tmp_path) == 0
 
 
@@ -294,3 +298,92 @@ def test_a_new_fingerprint_makes_everything_pending_and_keeps_the_old_vectors(
 def test_only_plain_names_become_tables(registry: Registry, name: str) -> None:
     with pytest.raises(ModalityNameError, match="is no name of a modality"):
         registry.register_fingerprint("0" * 16, name, 4, {})
+
+
+# Shards that are lost
+
+
+def flip_a_bit(path: Path) -> None:
+    """Damage a file as a disk does: the same size, and whoever looks at its times sees nothing."""
+    status, data = path.stat(), bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+LOSSES: dict[str, Callable[[Path], None]] = {"gone": Path.unlink, "flipped": flip_a_bit}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
+def test_a_lost_shard_is_written_anew_from_the_registry(
+    registry: Registry, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    for number in range(5):
+        add_image(registry, number)
+    failures = (Failure(hash_of(7), "corrupt", "why"), Failure(hash_of(8), NO_FEATURES, "nothing"))
+    paths = [write(tmp_path, make_shard(0, 1)), write(tmp_path, make_shard(2, 3, failures=failures))]
+    paths.append(write(tmp_path, make_shard(4, modality="sift", fingerprint=SIFT)))
+    mirror_shards(registry, tmp_path, paths)
+    registry.connection.execute("UPDATE images SET missing_since = 'now' WHERE path = '2.png'")
+    before, blobs_before = everything(tmp_path), blobs(registry)
+    wait_for_another_ctime(tmp_path)
+    lose(paths[1])
+    assert not are_settled(registry, tmp_path)
+    assert adopt_shards(registry, tmp_path) == 0  # nothing that was not known
+    assert everything(tmp_path) == before
+    assert blobs(registry) == blobs_before
+    assert are_settled(registry, tmp_path)
+    assert pending_hashes(registry, {"color": COLOR}) == {("color",): [hash_of(4)]}
+
+
+def test_a_lost_shard_of_nothing_but_failures_is_written_anew(registry: Registry, tmp_path: Path) -> None:
+    path = write(tmp_path, make_shard(failures=(Failure(hash_of(1), "corrupt", "why"),)))
+    mirror_shards(registry, tmp_path, [path])
+    path.unlink()
+    adopt_shards(registry, tmp_path)
+    assert everything(tmp_path) == ({}, {Failure(hash_of(1), "corrupt", "why")})
+    assert are_settled(registry, tmp_path)
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_many_lost_shards_come_back_in_few(registry: Registry, tmp_path: Path) -> None:
+    write_many(registry, tmp_path, 45)
+    before = everything(tmp_path)
+    for path in list_shards(tmp_path):
+        path.unlink()
+    adopt_shards(registry, tmp_path)
+    assert everything(tmp_path) == before
+    assert len(list(list_shards(tmp_path))) <= 45 // mirror.MERGED_VECTORS + 1
+    assert are_settled(registry, tmp_path)
+
+
+def test_a_shard_that_was_only_touched_is_verified_once_and_stays(registry: Registry, tmp_path: Path) -> None:
+    add_image(registry, 1)
+    path = write(tmp_path, make_shard(1))
+    mirror_shards(registry, tmp_path, [path])
+    wait_for_another_ctime(tmp_path)
+    path.touch()
+    assert not are_settled(registry, tmp_path)
+    adopt_shards(registry, tmp_path)
+    assert are_settled(registry, tmp_path)
+    assert list(list_shards(tmp_path)) == [path]
+
+
+def test_a_registry_of_yesterday_is_brought_up_to_date(registry: Registry, tmp_path: Path) -> None:
+    for number in range(3):
+        add_image(registry, number)
+    mirror_shards(registry, tmp_path, [write(tmp_path, make_shard(0)), write(tmp_path, make_shard(1))])
+    yesterday = sqlite3.connect(tmp_path / "yesterday.sqlite")
+    registry.connection.backup(yesterday)
+    yesterday.close()
+    # Today another one comes in, and all are merged.
+    merged = write(tmp_path, make_shard(0, 1, 2))
+    for path in list_shards(tmp_path):
+        if path != merged:
+            path.unlink()
+    mirror_shards(registry, tmp_path, [merged])
+    with Registry.open_for_writing(tmp_path / "yesterday.sqlite") as restored:
+        assert adopt_shards(restored, tmp_path) == 3
+        assert blobs(restored) == blobs(registry)
+        assert are_settled(restored, tmp_path)
+        assert list(list_shards(tmp_path)) == [merged]

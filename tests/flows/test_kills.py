@@ -1,0 +1,83 @@
+"""SIGKILL at random moments of real ingests: nothing is lost, and nothing is done twice."""
+
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.flows.album import MODALITIES, Album, check, to_embed
+from tests.flows.launcher import Ended, Kill, Launcher, wait_until_gone
+
+# So that a small library merges shards, and adds segments to its indexes instead of building them anew.
+SMALL = {"storage.mirror.SPARE_SHARDS": 4, "search.index.ALWAYS_REBUILD_BELOW": 0}
+# Worker processes have nothing to do after this share of an ingest's steps.
+WORKERS_UNTIL = 0.3
+
+
+class Life:
+    """A library through changes of its album and kills of its ingests."""
+
+    def __init__(self, launcher: Launcher, home: Path, seed: int) -> None:
+        self.launcher = launcher
+        self.library = home / "library"
+        self.album = Album(home / "photos", seed)
+        self.random = Random(seed)
+        self.steps = 150  # of the first ingest, about; then of the one before
+        self.ids: dict[int, bytes] = {}
+        self.struck: list[str] = []
+
+    def ingest(self, kill: Kill | None = None) -> Ended:
+        chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
+        batch_size = self.random.choice([2, 3, 5])
+        ended = self.launcher.run(
+            "ingest", self.album.root, "--library", self.library, *chosen, "--batch-size", batch_size, "--json",
+            library=self.library, kill=kill, constants=SMALL,
+        )  # fmt: skip
+        wait_until_gone(ended.pid)
+        return ended
+
+    def kill_at(self, moment: float) -> None:
+        """Kill an ingest after this share of its steps; the next one completes the library as if nothing had been."""
+        while (ended := self.ingest(self._kill(moment))).struck is None:  # there was less to do than the last time
+            self.steps = len(ended.steps)
+            self.album.change()
+        steps = len(ended.steps)
+        self.struck.append(ended.struck)
+        if ended.code:
+            assert ended.code == -signal.SIGKILL, ended
+            if self.random.random() < 0.5:
+                self.album.add(1)
+            computed = to_embed(self.library, self.album)
+            ended = self.ingest()
+            assert ended.report["embedded"] == len(computed)
+        assert ended.code == 0, ended
+        check(self.library, self.album, self.ids)
+        self.steps = max(steps, len(ended.steps))
+        self.album.change()
+
+    def _kill(self, moment: float) -> Kill:
+        delay_s = self.random.choice([0, self.random.uniform(0, 0.03), self.random.uniform(0, 0.3)])
+        victims = ["driver", "group", "worker"][: 3 if moment < WORKERS_UNTIL else 2]
+        return Kill(1 + int(moment * self.steps), delay_s, self.random.choice(victims))
+
+
+def live(life: Life, kills: int) -> None:
+    """One kill in each of `kills` equal parts of an ingest, in random order."""
+    moments = [(part + life.random.random()) / kills for part in range(kills)]
+    for moment in life.random.sample(moments, kills):
+        life.kill_at(moment)
+
+
+def test_ten_kills_lose_nothing(launcher: Launcher, tmp_path: Path) -> None:
+    live(Life(launcher, tmp_path, seed=1), kills=10)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_lose_nothing(launcher: Launcher, tmp_path: Path) -> None:
+    lives = [Life(launcher, tmp_path / str(seed), seed) for seed in range(2, 7)]
+    for life in lives:
+        live(life, kills=20)
+    struck = " ".join(step for life in lives for step in life.struck)
+    for place in ("registry.sqlite", "chunks", "shards", "segments", "versions", "current"):
+        assert place in struck

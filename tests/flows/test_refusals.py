@@ -1,0 +1,158 @@
+"""What a machine refuses — space, memory, open files, permission — is one clear line, and the next run goes on."""
+
+import os
+import resource
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from PIL import Image
+
+from tests.flows.album import MODALITIES, Album, check
+from tests.flows.conftest import Imgrec
+from tests.flows.launcher import Ended, Launcher, Running, wait_until_gone, workers
+
+KB = 1024
+
+
+class Disk:
+    """A small file system of its own, mounted at `path`."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        path.mkdir()
+        self._run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path)
+
+    def resize(self, size: int) -> None:
+        self._run("mount", "-o", f"remount,size={size}", self.path)
+
+    def make(self, mode: str) -> None:
+        """Remount it `ro` or `rw`."""
+        self._run("mount", "-o", f"remount,{mode}", self.path)
+
+    def remove(self) -> None:
+        self._run("umount", "-l", self.path)
+
+    @staticmethod
+    def _run(*command: object) -> None:
+        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    if os.geteuid():
+        pytest.skip("only root may mount a small disk")
+    disk = Disk(tmp_path / "disk", 16 * KB)
+    yield disk
+    disk.remove()
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Album:
+    return Album(tmp_path / "photos", seed=7)
+
+
+def start(launcher: Launcher, album: Album, library: Path, **options: object) -> Running:
+    chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
+    arguments = ["ingest", album.root, "--library", library, *chosen, "--batch-size", 5, "--json"]
+    return launcher.start(*arguments, library=library, **options)
+
+
+def ingest(launcher: Launcher, album: Album, library: Path, **options: object) -> Ended:
+    ended = start(launcher, album, library, **options).wait()
+    wait_until_gone(ended.pid)
+    return ended
+
+
+def assert_one_line(ended: Ended, said: str) -> None:
+    assert (ended.code, ended.out) == (1, ""), ended
+    (line,) = [line for line in ended.err.splitlines() if not line.startswith("imgrec: warning: MLflow")]
+    assert line.startswith("imgrec: error: ")
+    assert said in line
+    assert "then run the command again" in line
+
+
+def places(ended: Ended) -> list[str]:
+    """Where in the library a command's steps were: the first folder, or the file."""
+    return [step.split(" /", 1)[1].split("/")[0] for step in ended.steps if " /" in step]
+
+
+def fill_and_grow(launcher: Launcher, album: Album, disk: Disk, grow_kb: tuple[int, int]) -> set[str]:
+    """Ingest on a disk that is too small, a little less each time; return where the ingests stopped."""
+    random = Random(1)
+    library, size, stopped = disk.path / "library", 16 * KB, set()
+    while (ended := ingest(launcher, album, library)).code:
+        assert_one_line(ended, f"no space is left on the disk of {library}")
+        stopped.add([place for place in places(ended) if place != "lock.json"][-1])
+        size += random.randrange(*grow_kb) * KB
+        disk.resize(size)
+    check(library, album, {})
+    return stopped
+
+
+def test_a_full_disk_stops_an_ingest_and_more_space_lets_it_go_on(launcher: Launcher, album: Album, disk: Disk) -> None:
+    assert fill_and_grow(launcher, album, disk, (300, 600)) >= {"registry.sqlite", "indexes"}
+
+
+@pytest.mark.slow
+def test_a_disk_may_be_full_at_any_write(launcher: Launcher, album: Album, disk: Disk) -> None:
+    stopped = fill_and_grow(launcher, album, disk, (10, 60))
+    assert stopped >= {"registry.sqlite", "chunks", "shards", "indexes", "mlflow.db"}
+
+
+def test_a_read_only_disk_is_searched_and_not_written(
+    launcher: Launcher, album: Album, disk: Disk, imgrec: Imgrec
+) -> None:
+    disk.resize(64 * 1024 * KB)
+    library = disk.path / "library"
+    assert ingest(launcher, album, library).code == 0
+    disk.make("ro")
+    album.change()
+    assert_one_line(ingest(launcher, album, library), f"{library}/.lock is read-only")
+    for arguments in (["search", "id:1"], ["status"], ["failures"], ["sql", "SELECT path, vector FROM color"]):
+        assert imgrec(*arguments, "--library", library, "--json").lines
+    disk.make("rw")
+    assert ingest(launcher, album, library).code == 0
+    check(library, album, {})
+
+
+@pytest.mark.parametrize("files", [24, 32])
+def test_too_few_open_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
+    ended = ingest(launcher, album, tmp_path / "library", limits={"RLIMIT_NOFILE": files})
+    assert ended.code == 1
+    last = ended.err.splitlines()[-1]  # where it is the fork server that starves, that says so too
+    assert f"more than {files} files would be open: raise the limit (`ulimit -n {4 * files}`)" in last
+    assert ingest(launcher, album, tmp_path / "library").code == 0
+    check(tmp_path / "library", album, {})
+
+
+def test_a_worker_without_memory_is_told(launcher: Launcher, album: Album, tmp_path: Path) -> None:
+    Image.new("L", (12_000, 10_000)).save(album.root / "zz-large.png")  # 120 MB of pixels, three times over
+    running = start(launcher, album, tmp_path / "library")
+    while not (found := workers(running.pid)):
+        time.sleep(0.01)
+    for worker in found:
+        taken = int(Path(f"/proc/{worker}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(worker, resource.RLIMIT_AS, (taken + 100 * KB**2, resource.RLIM_INFINITY))
+    ended = running.wait()
+    assert_one_line(ended, "memory is used up: use fewer --workers or a smaller --max-megapixels")
+    assert ingest(launcher, album, tmp_path / "library").code == 0
+
+
+def test_a_registry_that_another_program_holds_is_told(launcher: Launcher, album: Album, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    assert ingest(launcher, album, library).code == 0
+    album.change()
+    other = sqlite3.connect(library / "registry.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ended = ingest(
+        launcher, album, library, constants={"storage.registry.BUSY_TIMEOUT_S": 0}, environment={"IMGREC_RETRIES": "0"}
+    )
+    other.close()
+    assert_one_line(ended, f"another program has {library} open for writing: close it")
+    assert ingest(launcher, album, library).code == 0
+    check(library, album, {})
