@@ -9,7 +9,7 @@ import numpy as np
 from storage.errors import ShardError
 from storage.names import vector_table
 from storage.registry import Registry
-from storage.shards import NO_FEATURES, Shard, digest_of, list_shards, read_shard, shard_path, write_shard
+from storage.shards import OF_ONE_MODALITY, Shard, digest_of, list_shards, read_shard, shard_path, write_shard
 
 # A library of N vectors keeps at most N / 1,000 + 50 shard files.
 VECTORS_PER_SHARD = 1_000
@@ -123,7 +123,7 @@ def _mirror(registry: Registry, name: str, size: int, shard: Shard) -> None:
     registry.mark_failed(
         (failure.content_hash, failure.status, failure.reason)
         for failure in shard.failures
-        if failure.status != NO_FEATURES
+        if failure.status not in OF_ONE_MODALITY
     )
     registry.record_shard(name, shard, size)
 
