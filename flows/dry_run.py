@@ -71,7 +71,7 @@ def estimate_ingest(settings: Settings) -> Estimate:
 
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
-    """Decode some photos and embed them but for forward passes; return the seconds that took. Runs in a worker, since it may be its end."""
+    """Do with some photos what workers do; return the seconds that took. Runs in one, since it may be its end."""
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
     started = time.perf_counter()
     for path in paths:
