@@ -24,7 +24,7 @@ def ingest_without_index(photos: str, library: str) -> dict[str, float]:
         return {}
 
     with patch.object(module, "index_stage", skip):
-        done = module.ingest_images(Path(photos), Path(library))
+        done = module.ingest_images(Path(photos), Path(library), ["color"])
     return {"peak": peaks[0], "images": done.images["ok"], "seconds": done.seconds["scan"] + done.seconds["embed"]}
 
 

@@ -4,13 +4,16 @@ Photos: Debian's tuxpaint-stamps-default (classes = folders; drawings, symbols, 
 out) and the photos that installed packages ship. No codebook was made from any of them. Exact search throughout: this
 measures vectors, not graphs.
 
-sift_copies_r1, color_copies_r1, combo_copies_r1  share of distorted copies whose original is the nearest of all
-                                                  originals, mean over nine distortions made with fixed seeds
-sift_copies_r1_q15, …_grey, …_third               the same of one distortion
-color_map, sift_map, combo_map                    class retrieval, mAP@50, every photo as the query among all others
-combo_gain_low                                    combination minus its best member in mAP on the half of the classes'
-                                                  photos that the weight was not chosen on, both ways: lower end of the
-                                                  bootstrap 95 % interval
+sift_copies_r1, color_…, efficientnet_…   share of distorted copies whose original is the nearest of all originals, mean
+                                          over nine distortions made with fixed seeds
+sift_copies_r1_q15, …_grey, …_third       the same of one distortion
+color_map, sift_map, efficientnet_map     class retrieval, mAP@50, every photo as the query among all others
+color_sift_copies_r1, color_sift_map      both of colour and sift combined; combo_… of all three
+color_sift_gain_low                       their combination minus its best member in mAP on the half of the classes'
+                                          photos that the weight was not chosen on, both ways: lower end of the
+                                          bootstrap 95 % interval
+combo_judged_map, combo_judged_r1         all three minus the best of them, where the weights are those that find most
+                                          copies on the other half of the photos without losing 0.002 of mAP there
 """
 
 import io
@@ -47,22 +50,41 @@ def main() -> None:
     originals = embed(images)
     random = np.random.default_rng(0)
     distorted = [distort(image, images, random) for image in images]
-    weights = index_modalities("combo_color_sift", ["color", "sift"])
+    alone = {name: {name: 1.0} for name in originals}
+    together = {
+        "color_sift": index_modalities("combo_color_sift", list(originals)),
+        "combo": index_modalities("combo_color_efficientnet_sift", list(originals)),
+    }
     metrics: dict[str, Metric] = {}
     kinds = list(distorted[0])
     by_kind = {kind: embed([copies[kind] for copies in distorted]) for kind in kinds}
-    for name, shares in (("sift", {"sift": 1.0}), ("color", {"color": 1.0}), ("combo", weights)):
+    for name, shares in (alone | together).items():
         found = {kind: rank_one(fuse(by_kind[kind], originals, shares)) for kind in kinds}
         mean = float(np.mean(list(found.values())))
-        metrics[f"{name}_copies_r1"] = Metric(mean, 0.90 if name == "sift" else None, at_least=True)
+        best = max(
+            (metrics[f"{member}_copies_r1"].value for member in alone if f"{member}_copies_r1" in metrics), default=0
+        )
+        aim = {"sift": 0.90, "combo": best + 0.03}.get(name)
+        metrics[f"{name}_copies_r1"] = Metric(mean, aim, at_least=True)
         for kind in kinds if name == "sift" else ():
             target = 0.95 if kind in ("q15", "grey", "third") else None
             metrics[f"sift_copies_r1_{kind}"] = Metric(found[kind], target, at_least=True)
-    for name, shares in (("color", {"color": 1.0}), ("sift", {"sift": 1.0}), ("combo", weights)):
-        metrics[f"{name}_map"] = Metric(float(np.nanmean(precisions(fuse(originals, originals, shares), classes))))
+    for name, shares in (alone | together).items():
+        mean = float(np.nanmean(precisions(fuse(originals, originals, shares), classes)))
+        best = max((metrics[f"{member}_map"].value for member in alone if f"{member}_map" in metrics), default=0)
+        aim = {"efficientnet": 0.64, "combo": best - 0.005}.get(name)
+        metrics[f"{name}_map"] = Metric(mean, aim, at_least=True)
     gain, low, chosen = gain_of_combining(originals, classes)
-    metrics |= {"combo_gain": Metric(gain), "combo_gain_low": Metric(low, 0.0, at_least=True)}
-    report("quality", metrics, {"photos": str(len(images)), "weights of color, chosen on each half": str(chosen)})
+    metrics |= {"color_sift_gain": Metric(gain), "color_sift_gain_low": Metric(low, 0.0, at_least=True)}
+    judged_map, judged_r1, weights = judge_three(originals, by_kind, classes)
+    metrics |= {"combo_judged_map": Metric(judged_map, -0.005, at_least=True)}
+    metrics |= {"combo_judged_r1": Metric(judged_r1, 0.03, at_least=True)}
+    details = {
+        "photos": str(len(images)),
+        "weights of color beside sift, chosen on each half": str(chosen),
+        "weights of all three, chosen on each half": "; ".join(map(str, weights)),
+    }
+    report("quality", metrics, details)
 
 
 def load_photos() -> list[tuple[str, Image.Image]]:
@@ -107,9 +129,9 @@ def distort(image: Image.Image, others: list[Image.Image], random: np.random.Gen
 
 
 def embed(images: list[Image.Image]) -> dict[str, Matrix]:
-    """Embed photos in both modalities; a photo without keypoints gets a row of zeros."""
+    """Embed photos in all modalities; a photo without keypoints gets a row of zeros."""
     pixels = [np.asarray(image) for image in images]
-    embedders = create_embedders(("color", "sift"), SETTINGS)
+    embedders = create_embedders(("color", "sift", "efficientnet"), SETTINGS)
     return {name: np.nan_to_num(embedder.embed(pixels)) for name, embedder in embedders.items()}
 
 
@@ -157,6 +179,40 @@ def gain_of_combining(photos: dict[str, Matrix], classes: list[str]) -> tuple[fl
     random = np.random.default_rng(0)
     means = [gain[random.integers(len(gain), size=len(gain))].mean() for _ in range(2_000)]
     return float(gain.mean()), float(np.quantile(means, 0.025)), chosen
+
+
+def judge_three(
+    photos: dict[str, Matrix], copies: dict[str, dict[str, Matrix]], classes: list[str]
+) -> tuple[float, float, list[dict[str, float]]]:
+    """Choose the weights of all modalities on one half of the photos, judge on the other, both ways.
+
+    Returns the mean gains over the member that is best on the judged half, in mAP and in copies found, and the weights.
+    """
+    mixtures = [{name: float(name == member) for name in photos} for member in photos]
+    members = range(len(mixtures))
+    mixtures += [
+        {"color": color / 20, "sift": sift / 20, "efficientnet": 1 - (color + sift) / 20}
+        for color in range(7)
+        for sift in range(21 - color)
+    ]
+    places = np.arange(len(classes))
+    precise = np.stack([precisions(fuse(photos, photos, mixture), classes) for mixture in mixtures])
+    found = np.stack(
+        [
+            np.mean([fuse(queries, photos, mixture).argmax(axis=1) == places for queries in copies.values()], axis=0)
+            for mixture in mixtures
+        ]
+    )
+    half = np.random.default_rng(0).permutation(len(classes)) % 2 == 0
+    gains, chosen = [], []
+    for choose, judge in ((half, ~half), (~half, half)):
+        means = np.nanmean(precise[:, choose], axis=1)
+        best = int(np.where(means >= means[members].max() - 0.002, found[:, choose].mean(axis=1), -1).argmax())
+        judged = np.nanmean(precise[:, judge], axis=1), found[:, judge].mean(axis=1)
+        gains.append([values[best] - values[members].max() for values in judged])
+        chosen.append(mixtures[best])
+    gain_map, gain_r1 = np.mean(gains, axis=0)
+    return float(gain_map), float(gain_r1), chosen
 
 
 def _recompress(image: Image.Image) -> Image.Image:

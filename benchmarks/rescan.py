@@ -52,7 +52,7 @@ def main() -> None:
     with scratch("rescan") as folder:
         photos, library = folder / "photos", folder / "library"
         write_tiny_photos(photos, count)
-        imgrec("ingest", photos, "--library", library)
+        imgrec("ingest", photos, "--library", library, "--modality", "color")
         pairs = [
             (timed(lambda: scan_unchanged(library, photos, count)), timed(lambda: walk_bare(str(photos))))
             for _ in range(walks)

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.shards import NO_FEATURES, NOT_FINITE
+
 Pixels = NDArray[np.uint8]
+Prepared = NDArray[Any]
 Vectors = NDArray[np.float32]
 
 
@@ -42,6 +45,11 @@ class Embedder(ABC):
 
     spec: EmbedderSpec
 
+    @property
+    def silence(self) -> tuple[str, str]:
+        """Status and reason of an image whose row is NaN."""
+        return NO_FEATURES, f"{self.spec.name} finds nothing to describe"
+
     @abstractmethod
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         """Embed RGB uint8 images, each (H, W, 3), into (N, dim) float32 rows of L2 norm 1.
@@ -49,3 +57,41 @@ class Embedder(ABC):
         A row does not depend on the rest of the batch, its order, or the number of threads. A picture that has nothing
         to say to this embedder gets a row of NaN.
         """
+
+    def prepare(self, pixels: Pixels) -> Prepared:
+        """Do what a worker process does for one image (H, W, 3) right after decoding: here, all of it."""
+        row: Vectors = self.embed([pixels])[0]
+        return row
+
+
+class LearnedEmbedder(Embedder):
+    """An embedder of two halves.
+
+    `prepare` runs in the worker processes and knows no torch. `forward` runs where the model is, in the process that
+    embeds a chunk, on the batches that embedders/forward.py makes of what was prepared.
+    """
+
+    @property
+    def silence(self) -> tuple[str, str]:
+        return NOT_FINITE, f"{self.spec.name} makes numbers of this picture that are not finite"
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load the weights, which takes seconds; loaded ones stay.
+
+        Raises:
+            ModelFileError: they are missing, damaged, or not those that the fingerprint names.
+        """
+
+    @abstractmethod
+    def prepare(self, pixels: Pixels) -> Prepared:
+        """Make the model's input of one image (H, W, 3): of one shape and dtype for all images."""
+
+    @abstractmethod
+    def forward(self, batch: Prepared) -> Vectors:
+        """Embed N > 0 prepared images, stacked, into (N, dim) float32 rows of L2 norm 1."""
+
+    def embed(self, batch: Sequence[Pixels]) -> Vectors:
+        if not batch:
+            return np.empty((0, self.spec.dim), np.float32)
+        return self.forward(np.stack([self.prepare(pixels) for pixels in batch]))

@@ -6,12 +6,14 @@ from typing import Any
 
 from embedders.base import Embedder
 from embedders.color import ColorEmbedder
+from embedders.efficientnet import EfficientNetEmbedder
 from embedders.errors import UnknownEmbedderError
 from embedders.sift import SiftEmbedder
 
 # From a library's vector settings and its folder of models (None outside of a library).
 EMBEDDERS: dict[str, Callable[[Mapping[str, Any], Path | None], Embedder]] = {
     "color": ColorEmbedder.from_settings,
+    "efficientnet": EfficientNetEmbedder.from_settings,
     "sift": SiftEmbedder.from_settings,
 }
 

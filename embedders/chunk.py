@@ -26,6 +26,7 @@ class Chunk:
     max_megapixels: float
     decode_timeout_s: float
     pending: tuple[Pending, ...]
+    model_batch_size: int = 32
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -10,37 +10,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from embedders.base import Embedder, Vectors
+from embedders.base import Embedder, Prepared
 from embedders.catalogue import create_embedders
 from embedders.chunk import Chunk, read_chunk
 from embedders.errors import EmbedderParameterError
+from embedders.forward import ForwardStage
+from embedders.parts import Part
 from storage.errors import ImageChangedError, ImageError, ShardError
 from storage.images import PLAIN, decode, decoder_failure, printable
 from storage.pending import Pending
 from storage.pool import map_batches, time_limit
 from storage.probe import read_regular
-from storage.shards import NO_FEATURES, Failure, Shard, digest_of, read_shard, shard_path, write_shard
+from storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
 IMAGES_PER_PART = 8
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one process made of a few images: `vectors[modality]` is (N, dim), in the order of `content_hashes`."""
-
-    content_hashes: tuple[bytes, ...]
-    vectors: Mapping[str, Vectors]
-    failures: tuple[Failure, ...]
-    changed: tuple[str, ...]
-
-    def described(self, modality: str) -> NDArray[np.bool_]:
-        """Which images this modality had something to say about."""
-        return np.asarray(np.isfinite(self.vectors[modality]).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -58,27 +45,33 @@ def embed_chunk(
 ) -> ChunkOutcome:
     """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
 
-    At most `in_flight` parts of 8 images are decoded at a time, whatever the chunk's size; `on_images(count)` hears
-    of every part that is done. An image that ends its worker, or hangs there, fails; no other does.
+    The workers of `pool` decode, prepare for the learned embedders, and do all of the others; models run in this
+    process meanwhile. At most `in_flight` parts of 8 images, or two forward passes' worth, are decoded ahead, whatever
+    the chunk's size; `on_images(count)` hears of every part that is done. An image that ends its worker, or hangs
+    there, fails; no other does.
 
     Raises:
+        ModelFileError: the weights of a model are missing or damaged; nothing was decoded.
         EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
     """
     chunk = read_chunk(chunk_path)
-    _check_fingerprints(chunk)
+    embedders = _checked_embedders(chunk)
+    stage = ForwardStage(embedders, chunk.model_batch_size)
+    in_flight = max(in_flight, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
     parts = []
 
     def blame(position: int, death: Exception) -> Part:
         error = decoder_failure(death, chunk.decode_timeout_s)
         return pool.submit(fail_image, chunk_path, position, error.status, str(error)).result()
 
-    for part in map_batches(pool, partial(embed_part, chunk_path), _positions(chunk), in_flight, blame):
+    begun = map_batches(pool, partial(embed_part, chunk_path), _positions(chunk), in_flight, blame)
+    for part in stage.finish(begun):
         on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
         parts.append(part)
     changed = tuple(path for part in parts for path in part.changed)
     for path in changed:
         logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
-    shards = tuple(_write(chunk, modality, parts) for modality in chunk.fingerprints)
+    shards = tuple(_write(chunk, embedder, parts) for embedder in embedders.values())
     return ChunkOutcome(
         shards=tuple(path for path in shards if path is not None),
         embedded=sum(len(part.content_hashes) for part in parts),
@@ -104,7 +97,7 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
     """Embed some images of a chunk. Runs in a worker process, on one core."""
     chunk, embedders = _load(chunk_path)
     content_hashes: list[bytes] = []
-    rows: dict[str, list[Vectors]] = {modality: [] for modality in embedders}
+    rows: dict[str, list[Prepared]] = {modality: [] for modality in embedders}
     failures: list[Failure] = []
     changed: list[str] = []
     for pending in map(chunk.pending.__getitem__, positions):
@@ -119,9 +112,9 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
         else:
             content_hashes.append(pending.content_hash)
             for modality, embedder in embedders.items():
-                rows[modality].append(embedder.embed([pixels]))
-    vectors = {modality: _stack(rows[modality], embedder) for modality, embedder in embedders.items()}
-    return Part(tuple(content_hashes), vectors, tuple(failures), tuple(changed))
+                rows[modality].append(embedder.prepare(pixels))
+    stacked = {modality: _stack(rows[modality], embedder) for modality, embedder in embedders.items()}
+    return Part(tuple(content_hashes), stacked, tuple(failures), tuple(changed))
 
 
 def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Part:
@@ -132,9 +125,9 @@ def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Par
     chunk, embedders = _load(chunk_path)
     pixels = decode(PLAIN, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
     for embedder in embedders.values():
-        embedder.embed([pixels])
-    vectors = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
-    return Part((), vectors, (Failure(chunk.pending[position].content_hash, status, reason),), ())
+        embedder.prepare(pixels)
+    nothing = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
+    return Part((), nothing, (Failure(chunk.pending[position].content_hash, status, reason),), ())
 
 
 @cache
@@ -156,7 +149,7 @@ def _read_unchanged(root: Path, pending: Pending) -> bytes:
     return data
 
 
-def _check_fingerprints(chunk: Chunk) -> None:
+def _checked_embedders(chunk: Chunk) -> dict[str, Embedder]:
     embedders = create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
     for modality, embedder in embedders.items():
         if embedder.spec.fingerprint != chunk.fingerprints[modality]:
@@ -164,6 +157,7 @@ def _check_fingerprints(chunk: Chunk) -> None:
                 f"{modality} makes vectors of fingerprint {embedder.spec.fingerprint} here and of "
                 f"{chunk.fingerprints[modality]} at the driver: install the same version on both"
             )
+    return embedders
 
 
 def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
@@ -171,11 +165,12 @@ def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
         yield range(len(chunk.pending))[start : start + IMAGES_PER_PART]
 
 
-def _stack(rows: Sequence[Vectors], embedder: Embedder) -> Vectors:
-    return np.concatenate(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
+def _stack(rows: Sequence[Prepared], embedder: Embedder) -> Prepared:
+    return np.stack(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
 
 
-def _write(chunk: Chunk, modality: str, parts: Sequence[Part]) -> Path | None:
+def _write(chunk: Chunk, embedder: Embedder, parts: Sequence[Part]) -> Path | None:
+    modality = embedder.spec.name
     content_hashes: list[bytes] = []
     failures = [failure for part in parts for failure in part.failures]
     for part in parts:
@@ -183,12 +178,12 @@ def _write(chunk: Chunk, modality: str, parts: Sequence[Part]) -> Path | None:
             if described:
                 content_hashes.append(content_hash)
             else:
-                failures.append(Failure(content_hash, NO_FEATURES, f"{modality} finds nothing to describe"))
+                failures.append(Failure(content_hash, *embedder.silence))
     if not content_hashes and not failures:
         return None
     fingerprint = chunk.fingerprints[modality]
     digest = digest_of(fingerprint, [*content_hashes, *(failure.content_hash for failure in failures)])
     path = shard_path(Path(chunk.shards_dir), modality, fingerprint, digest)
-    vectors = np.concatenate([part.vectors[modality][part.described(modality)] for part in parts])
+    vectors = np.concatenate([part.rows[modality][part.described(modality)] for part in parts])
     write_shard(path, Shard(modality, fingerprint, tuple(content_hashes), vectors, tuple(failures)))
     return path

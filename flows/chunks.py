@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from conf.settings import Settings
 from embedders.chunk import Chunk
 from storage.library import Library
 from storage.pending import PendingGroup, read_pending
@@ -26,13 +27,11 @@ def write_chunks(
     registry: Registry,
     groups: list[PendingGroup],
     fingerprints: Mapping[str, str],
-    batch_size: int,
-    max_megapixels: float,
-    decode_timeout_s: float,
+    chosen: Settings,
 ) -> Iterator[WrittenChunk]:
     """Write the pending contents as chunk files, one at a time, `batch_size` images each or more."""
     total = sum(group.images for group in groups)
-    size = max(batch_size, -(-total // MAX_CHUNKS))
+    size = max(chosen.batch_size, -(-total // MAX_CHUNKS))
     for group in groups:
         for start in range(group.start, group.start + group.images, size):
             pending = read_pending(registry, start, min(size, group.start + group.images - start))
@@ -42,8 +41,9 @@ def write_chunks(
                 models_dir=str(library.models_dir),
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},
                 vector_settings=library.vector_settings,
-                max_megapixels=max_megapixels,
-                decode_timeout_s=decode_timeout_s,
+                max_megapixels=chosen.max_megapixels,
+                decode_timeout_s=chosen.decode_timeout_s,
                 pending=tuple(pending),
+                model_batch_size=chosen.model_batch_size,
             )
             yield WrittenChunk(chunk.write(library.chunks_dir), len(pending), sum(entry.size for entry in pending))

@@ -29,6 +29,7 @@ def close_run(
     report = RunReport(
         library=str(run.library.root),
         images_root=run.library.images_root,
+        modalities=run.library.modalities,
         scan=scanned,
         embedded=embedded,
         indexes=built or {},

@@ -2,13 +2,16 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from conf.settings import Settings
+from embedders.base import Embedder, LearnedEmbedder
 from embedders.catalogue import create_embedders
 from flows.libraries import preview_library
 from storage import identity
@@ -22,6 +25,7 @@ from storage.registry import Registry
 from storage.scan import preview_scan
 
 SAMPLE = 24
+FORWARD_SAMPLE = 8
 # BLOB row, shard and index hold each vector once, with little around it.
 COPIES_OF_A_VECTOR = 3
 BYTES_A_ROW = 600
@@ -50,8 +54,10 @@ def estimate_ingest(settings: Settings) -> Estimate:
     work = partial(_time_pictures, library, settings.max_megapixels, settings.decode_timeout_s)
     with WorkerPool(1, preload=["embedders.worker"]) as pool:
         seconds = sum(map_batches(pool, work, [[path] for path in sample], 1, lambda path, death: 0.0))
-    a_picture = seconds / max(len(sample), 1)
+    a_picture = seconds / max(len(sample), 1) / (settings.workers or available_cpus())
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    if sample:
+        a_picture += _time_models(embedders.values())
     vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
     return Estimate(
         found=comparison.found,
@@ -59,13 +65,13 @@ def estimate_ingest(settings: Settings) -> Estimate:
         to_read=comparison.to_read,
         gone=comparison.gone,
         other_files=dict(walked.other_files),
-        seconds=comparison.to_read * a_picture / (settings.workers or available_cpus()),
+        seconds=comparison.to_read * a_picture,
         disk_bytes=comparison.to_read * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
     )
 
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
-    """Decode and embed some photos; return the seconds that took. Runs in a worker, since it may be its end."""
+    """Do with some photos what workers do; return the seconds that took. Runs in one, since it may be its end."""
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
     started = time.perf_counter()
     for path in paths:
@@ -76,8 +82,22 @@ def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: fl
         except (OSError, ImageError):
             continue
         for embedder in embedders.values():
-            embedder.embed([pixels])
+            embedder.prepare(pixels)
     return time.perf_counter() - started
+
+
+def _time_models(embedders: Iterable[Embedder]) -> float:
+    """Seconds a picture of all forward passes, which have all cores for themselves and cost the same for any."""
+    seconds = 0.0
+    for embedder in embedders:
+        if isinstance(embedder, LearnedEmbedder):
+            batch = np.stack([embedder.prepare(np.zeros((8, 8, 3), np.uint8))] * FORWARD_SAMPLE)
+            embedder.load()
+            embedder.forward(batch[:1])  # the first one starts threads
+            started = time.perf_counter()
+            embedder.forward(batch)
+            seconds += (time.perf_counter() - started) / FORWARD_SAMPLE
+    return seconds
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
 
-DEFAULT_MODALITIES = ("color",)
+# Of a new library: colours, patterns, and what is shown, by the one model whose weights are always there.
+DEFAULT_MODALITIES = ("color", "sift", "efficientnet")
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:

@@ -39,6 +39,7 @@ class RunReport:
 
     library: str
     images_root: str
+    modalities: tuple[str, ...]
     scan: ScanReport | None
     embedded: Embedded | None
     indexes: Mapping[str, IndexReport]
@@ -95,6 +96,7 @@ class RunReport:
         return {
             "library": self.library,
             "images_root": self.images_root,
+            "modalities": list(self.modalities),
             **({} if self.scan is None else _describe_scan(self.scan)),
             **({} if self.embedded is None else {"embedded": self.embedded.images}),
             "images": dict(self.images),

@@ -90,9 +90,8 @@ def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     running: deque[PrefectFuture[list[str]]] = deque()
     finished: list[str] = []
     images = bytes_read = 0
-    limits = chosen.max_megapixels, chosen.decode_timeout_s
     try:
-        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen.batch_size, *limits):
+        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
             # A cached result counts only while the shards that it names verify.
             task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
             running.append(task.submit(library.uuid, chunk.path, chunk.images))

@@ -47,7 +47,8 @@ def print_report(report: RunReport) -> None:
         console.print(f"other files, left alone: {others}", highlight=False)
     if report.failures:
         console.print(f"imgrec failures --library {escape(report.library)}   lists them with reasons", highlight=False)
-    console.print(f"library: {escape(report.library)}", highlight=False, soft_wrap=True)
+    modalities = ", ".join(report.modalities)
+    console.print(f"library: {escape(report.library)} ({modalities})", highlight=False, soft_wrap=True)
     if report.did_nothing:
         console.print("nothing was new; MLflow gets this run together with the next that has something to do")
     if report.tracked:

@@ -12,7 +12,9 @@ from search.segment import Vectors
 COMBINED = "combo_"
 # Shares before normalisation, by measurement (docs/decisions.md): equal ones are worse than the best member alone.
 WEIGHTS = {"color": 0.4, "sift": 0.6}
-_DEFAULT_WEIGHT = 1.0
+# The same beside a model, which knows so much more of what is shown that colours hardly help it.
+WEIGHTS_BESIDE_A_MODEL = {"color": 0.05, "sift": 0.35}
+_WEIGHT_OF_A_MODEL = 0.6
 
 
 def combined_name(modalities: Sequence[str]) -> str:
@@ -31,7 +33,8 @@ def index_modalities(name: str, known: Sequence[str]) -> dict[str, float]:
     if not set(parts) <= set(known) or name != canonical:
         choices = ", ".join([*known, *([combined_name(known)] if len(known) > 1 else [])])
         raise IndexNotFoundError(f"no index {name!r} can be built of this library's modalities: there are {choices}")
-    weights = {part: WEIGHTS.get(part, _DEFAULT_WEIGHT) for part in parts}
+    shares = WEIGHTS if WEIGHTS.keys() >= set(parts) else WEIGHTS_BESIDE_A_MODEL
+    weights = {part: shares.get(part, _WEIGHT_OF_A_MODEL) for part in parts}
     total = sum(weights.values())
     return {part: weight / total for part, weight in weights.items()}
 

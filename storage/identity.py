@@ -12,7 +12,7 @@ from itertools import islice
 
 from storage.images import printable
 from storage.probe import UNREADABLE, Probe
-from storage.shards import NO_FEATURES
+from storage.shards import OF_ONE_MODALITY
 from storage.walk import FoundFile
 
 # A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
@@ -155,9 +155,10 @@ def apply(connection: sqlite3.Connection, now: str) -> Identified:
 def _judge_by_known_failures(connection: sqlite3.Connection) -> None:
     """A content that could not be decoded is not `ok`, whatever its header says: it is not tried again."""
     connection.execute(
-        """UPDATE probes SET status = failure.status, reason = failure.reason FROM vector_failures AS failure
-           WHERE probes.status = 'ok' AND failure.content_hash = probes.content_hash AND failure.status <> ?""",
-        (NO_FEATURES,),
+        f"""UPDATE probes SET status = failure.status, reason = failure.reason FROM vector_failures AS failure
+            WHERE probes.status = 'ok' AND failure.content_hash = probes.content_hash
+              AND failure.status NOT IN ({", ".join("?" * len(OF_ONE_MODALITY))})""",
+        OF_ONE_MODALITY,
     )
 
 

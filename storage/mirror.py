@@ -12,7 +12,7 @@ from storage.errors import ShardError
 from storage.names import vector_table
 from storage.registry import Registry
 from storage.shards import (
-    NO_FEATURES,
+    OF_ONE_MODALITY,
     Shard,
     digest_of,
     list_shards,
@@ -172,7 +172,7 @@ def _mirror(registry: Registry, name: str, file: os.stat_result, shard: Shard) -
     registry.mark_failed(
         (failure.content_hash, failure.status, failure.reason)
         for failure in shard.failures
-        if failure.status != NO_FEATURES
+        if failure.status not in OF_ONE_MODALITY
     )
     registry.record_shard(name, shard, file)
 

@@ -22,6 +22,9 @@ from storage.errors import ShardError
 FORMAT = "imgrec-shard-1"
 # A picture that is fine and of which a modality has nothing to say: no failure of the image.
 NO_FEATURES = "no_features"
+# A picture that is fine and of which a model makes NaN or infinity: none either.
+NOT_FINITE = "not_finite"
+OF_ONE_MODALITY = (NO_FEATURES, NOT_FINITE)
 _METADATA_KEY = b"imgrec"
 
 

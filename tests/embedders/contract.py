@@ -57,6 +57,9 @@ class EmbedderContract:
         yield
         cv2.setNumThreads(before)
 
+    def set_threads(self, count: int) -> None:
+        cv2.setNumThreads(count)
+
     def assert_same(self, left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> None:
         if self.tolerance:
             assert np.allclose(left, right, rtol=0, atol=self.tolerance)
@@ -95,7 +98,7 @@ class EmbedderContract:
         pictures = make_pictures()
         rows = []
         for threads in (1, 2, 4):
-            cv2.setNumThreads(threads)
+            self.set_threads(threads)
             rows.append(embedder.embed(pictures))
         self.assert_same(rows[0], rows[1])
         self.assert_same(rows[0], rows[2])

@@ -40,6 +40,14 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def only_colour() -> Iterator[None]:
+    """New libraries compute colours unless a test asks for more: a model takes seconds to load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGREC_MODALITIES", "color")
+        yield
+
+
 @pytest.fixture(scope="session")
 def server_environment() -> dict[str, str]:
     """The environment of processes that use the session's Prefect server."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows import train_sift
+from flows import libraries, train_sift
 from tests.flows.conftest import Imgrec
 
 
@@ -206,9 +206,30 @@ def test_two_modalities_are_searched_together(imgrec: Imgrec, photos: Path, libr
     assert (refused.code, "there are color, sift, combo_color_sift" in refused.err) == (1, True)
 
 
+def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
+    imgrec: Imgrec, photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMGREC_MODALITIES")
+    (estimate,) = imgrec("ingest", photos, "--library", library, "--dry-run", "--json").lines
+    assert estimate["disk_bytes"] > 6 * (512 + 2048 + 1280) * 4
+    assert "(color, sift, efficientnet)" in imgrec("ingest", photos, "--library", library).out
+    monkeypatch.setattr(libraries, "DEFAULT_MODALITIES", ("color",))  # as another version may have them
+    (photos / "cat.png").write_bytes((photos / "chelsea.png").read_bytes() + b"\0")
+    (report,) = imgrec("ingest", "--library", library, "--json").lines
+    assert report["modalities"] == ["color", "sift", "efficientnet"]
+    assert report["embedded"] == 1
+    names = {*report["modalities"], "combo_color_efficientnet_sift"}
+    assert {name: index["vectors"] for name, index in report["indexes"].items()} == dict.fromkeys(names, 7)
+    (answer,) = imgrec("search", photos / "cat.png", "--library", library, "--json").lines
+    assert answer["index"] == "combo_color_efficientnet_sift"
+    assert {hit["path"] for hit in answer["hits"][:2]} == {"cat.png", "chelsea.png"}
+    assert answer["hits"][1]["score"] == pytest.approx(1, abs=1e-5)
+
+
 def test_a_library_learns_a_codebook_of_its_own(
     imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("IMGREC_MODALITIES")
     imgrec("ingest", pictures, "--library", library, "--modality", "sift")
     before = imgrec("search", "id:1", "--library", library, "--json").lines
 

@@ -41,6 +41,16 @@ def test_names_are_canonical_and_weights_sum_to_one() -> None:
     assert sum(weights.values()) == pytest.approx(1)
 
 
+def test_beside_a_model_the_others_count_less() -> None:
+    known = ["color", "sift", "efficientnet"]
+    alone = index_modalities("combo_color_sift", known)
+    beside = index_modalities("combo_color_efficientnet_sift", known)
+    assert list(beside) == ["color", "efficientnet", "sift"]
+    assert sum(beside.values()) == pytest.approx(1)
+    assert beside["efficientnet"] > beside["sift"] > beside["color"]
+    assert beside["color"] / beside["sift"] < alone["color"] / alone["sift"]
+
+
 @pytest.mark.parametrize("name", ["smell", "combo_sift_color", "combo_color_smell", "combo_color_color", "combo_"])
 def test_an_index_of_what_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(IndexNotFoundError, match="there are color, sift, combo_color_sift"):

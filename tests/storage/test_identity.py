@@ -13,7 +13,7 @@ from storage.identity import Identified
 from storage.mirror import mirror_shards
 from storage.registry import Registry
 from storage.scan import FILES_PER_PROBE, preview_scan
-from storage.shards import NO_FEATURES, Failure
+from storage.shards import OF_ONE_MODALITY, Failure
 from tests.storage.photos import Photos, picture
 from tests.storage.rows import make_shard, register, write
 
@@ -519,10 +519,11 @@ def test_a_corrupt_photo_that_can_be_read_again_is_corrupt_again(photos: Photos,
     assert photos.registry.images([1])[1].reason == "why"
 
 
-def test_a_photo_without_features_is_usable_all_the_same(photos: Photos) -> None:
+@pytest.mark.parametrize("status", OF_ONE_MODALITY)
+def test_a_photo_without_features_is_usable_all_the_same(photos: Photos, status: str) -> None:
     photos.write("a.png", content=1)
     photos.scan()
-    fail(photos, content=1, status=NO_FEATURES)
+    fail(photos, content=1, status=status)
     make_unreadable(photos)
     photos.write("a.png", content=1)
     photos.scan()

@@ -1,0 +1,89 @@
+"""The forward passes of learned embedders: in batches, in the process that embeds a chunk, while its workers decode."""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
+from embedders.parts import Part
+
+# Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
+_one_at_a_time = threading.Lock()
+
+logger = logging.getLogger(__name__)
+
+
+class ForwardStage:
+    """Makes vectors of what learned embedders prepared; their weights are loaded when it is made.
+
+    Raises:
+        ModelFileError: weights are missing or damaged.
+    """
+
+    def __init__(self, embedders: Mapping[str, Embedder], batch_size: int) -> None:
+        self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
+        self._batch_size = batch_size
+        with _one_at_a_time:
+            for embedder in self._learned.values():
+                embedder.load()
+
+    @property
+    def images_wanted(self) -> int:
+        """How many prepared images a forward pass takes at once."""
+        return self._batch_size if self._learned else 0
+
+    def finish(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield the parts with vectors in place of what was prepared, in their order."""
+        waiting: list[Part] = []
+        for part in parts:
+            waiting.append(part)
+            if sum(len(one.content_hashes) for one in waiting) >= self.images_wanted:
+                yield from self._embed(waiting)
+                waiting = []
+        yield from self._embed(waiting)
+
+    def _embed(self, parts: Sequence[Part]) -> list[Part]:
+        ends = np.cumsum([len(part.content_hashes) for part in parts])[:-1]
+        finished = list(parts)
+        for name, embedder in self._learned.items():
+            prepared = [part.rows[name] for part in parts if part.content_hashes]
+            if prepared:
+                vectors = np.split(self._forward(embedder, np.concatenate(prepared)), ends)
+                finished = [
+                    replace(part, rows={**part.rows, name: rows}) for part, rows in zip(finished, vectors, strict=True)
+                ]
+        return finished
+
+    def _forward(self, embedder: LearnedEmbedder, prepared: Prepared) -> Vectors:
+        vectors: list[Vectors] = []
+        start = 0
+        while start < len(prepared):
+            batch = prepared[start : start + self._batch_size]
+            with _one_at_a_time:
+                rows = _try_forward(embedder, batch)
+            if rows is None:
+                self._batch_size = len(batch) // 2
+                logger.warning(
+                    "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
+                    embedder.spec.name, len(batch), self._batch_size,
+                )  # fmt: skip
+                continue
+            vectors.append(rows)
+            start += len(batch)
+        return np.concatenate(vectors)
+
+
+def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
+    """Embed a batch; None, and memory tidied up, if the device's does not hold it and it can be halved."""
+    import torch
+
+    try:
+        return embedder.forward(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    torch.cuda.empty_cache()  # only here, where the failed pass has let go of its tensors
+    return None
