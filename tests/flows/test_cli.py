@@ -43,7 +43,7 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
 
     (failure,) = imgrec("failures", "--library", library, "--json").lines
     assert set(failure) == {"id", "path", "status", "reason"}
-    assert (failure["path"], failure["status"]) == ("broken.jpg", "not_an_image")
+    assert (failure["path"], failure["status"]) == ("broken.jpg", "corrupt")
 
     rows = imgrec("sql", "select path, len(vector) as n from color order by path", "--library", library, "--json").lines
     assert rows[0] == {"path": "astronaut.png", "n": 512}
