@@ -26,8 +26,8 @@ _REASON_LENGTH = 300
 _STRIP_PIXELS = 2**22
 # Pillow hands libtiff bytes under this name.
 _LIBTIFF_NAME = "tempfile.tif: "
-# What Pillow says of a width or height of nothing.
-_NO_PIXELS = "not identified by this driver"
+# What Pillow says of a width or height of nothing, and of any failure of libtiff.
+_PLAIN_WORDS = {"not identified by this driver": "it has no pixels", "decoder error -2": "the decoder gave up"}
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -130,8 +130,7 @@ def _unidentified(data: bytes) -> ImageError:
         try:
             factory(io.BytesIO(data), "").close()
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # what Image.open takes for "not this one"
-            why = _one_line(error).replace(_NO_PIXELS, "it has no pixels")
-            return ImageError("corrupt", f"it begins like {name}, but its header cannot be read: {why}")
+            return ImageError("corrupt", f"it begins like {name}, but its header cannot be read: {_one_line(error)}")
     return ImageError("not_an_image", "the content is none of the image formats that are read")
 
 
@@ -222,7 +221,8 @@ def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
 
 
 def _one_line(error: Exception) -> str:
-    return _printable_line(str(error)) or type(error).__name__
+    text = str(error)
+    return _printable_line(_PLAIN_WORDS.get(text, text)) or type(error).__name__
 
 
 def _printable_line(text: str) -> str:
