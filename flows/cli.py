@@ -15,7 +15,6 @@ from conf.errors import SettingsError
 from conf.settings import Settings
 from flows.options import json_option, library_option, settings_options
 from storage.errors import ImgrecError, PhotosVanishedError
-from storage.refusals import explain
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -362,12 +361,10 @@ def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ImgrecError):
         return text
-    if isinstance(error, sqlite3.OperationalError):
-        return f"SQLite: {text}: check the disk that the library is on, then run the command again"
-    if (line := explain(error)) is not None:
-        return line
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, sqlite3.OperationalError):
+        return f"SQLite: {text}: check the disk that the library is on, then run the command again"
     if text.startswith("Failed to reach API"):
         server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
         return f"Prefect's server does not answer ({text}): {server}"

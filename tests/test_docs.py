@@ -1,10 +1,12 @@
-"""docs/settings.md says what conf/settings.py says."""
+"""docs/settings.md says what conf/settings.py says, and docs/promises.md names tests that are there."""
 
+import re
 from pathlib import Path
 
 from conf.settings import Settings
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "settings.md"
 
 
 def table() -> str:
@@ -18,6 +20,12 @@ def table() -> str:
 
 def test_every_setting_is_documented() -> None:
     assert PAGE.read_text().endswith(table()), "run `python -m tests.test_docs`"
+
+
+def test_every_test_that_holds_a_promise_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "promises.md").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 if __name__ == "__main__":
