@@ -11,7 +11,6 @@ from conf.errors import SettingsError
 from flows.commands import ingest, reading, search, steps
 from flows.console import FAILED, INTERRUPTED, WRONG_USAGE, complain
 from storage.errors import ImgrecError
-from storage.refusals import explain
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,12 +69,10 @@ def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ImgrecError):
         return text
-    if (line := explain(error)) is not None:
-        return line
-    if isinstance(error, sqlite3.OperationalError):
-        return f"SQLite: {text}: check the disk that the library is on, then run the command again"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, sqlite3.OperationalError):
+        return f"SQLite: {text}: check the disk that the library is on, then run the command again"
     if text.startswith("Failed to reach API"):
         server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
         return f"Prefect's server does not answer ({text}): {server}"

@@ -9,11 +9,20 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import count
 from typing import Any
 
 from prefect.settings import get_current_settings
 
+from storage.errors import ImgrecError
+
 CHECK_EVERY_S = 1.0
+# A port may be taken by another program meanwhile; Prefect would try for five minutes.
+MAX_STARTS = 3
+
+
+class ServerError(ImgrecError):
+    """Prefect's temporary server does not start."""
 
 
 def tame_temporary_server() -> None:
@@ -22,7 +31,14 @@ def tame_temporary_server() -> None:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
+    starts = count(1)
+
     def run(server: SubprocessASGIServer) -> subprocess.Popen[Any]:
+        if next(starts) > MAX_STARTS:
+            raise ServerError(
+                f"Prefect's temporary server does not start: its database is in {get_current_settings().home}, which "
+                "must be writable and have some MB of space; `prefect server start` shows the reason"
+            )
         # What Prefect passes to its own, https://github.com/PrefectHQ/prefect/blob/3.8.8/src/prefect/server/api/server.py
         mine = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
         theirs = get_current_settings().to_environment_variables(exclude_unset=True)

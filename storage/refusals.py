@@ -60,7 +60,7 @@ def explaining(library: Path) -> Iterator[None]:
         raise MachineError(line) from error
 
 
-def explain(error: BaseException, library: Path | str = "the library") -> str | None:
+def explain(error: BaseException, library: Path) -> str | None:
     """Say in one line what the machine refused to a run on `library`, and what to do; None if it is something else."""
     if isinstance(error, BrokenProcessPool):
         return f"worker processes were killed, mostly for want of memory: use fewer --workers, {_AGAIN}"

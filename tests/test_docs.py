@@ -10,7 +10,8 @@ import pytest
 from conf.settings import Settings
 from flows.cli import cli
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PAGE = DOCS / "settings.md"
 COMMANDS = [
     line.removeprefix("$ imgrec ")
@@ -41,6 +42,12 @@ def test_the_commands_of_the_pages_exist_with_their_options(command: str) -> Non
     while isinstance(group, click.Group):
         group = group.commands[arguments.pop(0)]
     group.make_context("imgrec", arguments)  # refuses what it does not know
+
+
+def test_every_test_that_holds_a_promise_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "promises.md").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 if __name__ == "__main__":

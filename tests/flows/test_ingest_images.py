@@ -1,6 +1,8 @@
 """The ingest flow: what Prefect and MLflow see of it, and what survives their failures."""
 
 import os
+import sqlite3
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from flows import chunks
 from flows.ingest_images import ingest_images
 from flows.report import RunReport
 from flows.search_images import search_images
+from search import Searcher
 from storage.errors import LibraryLockedError
 from storage.lock import writer_lock
 from storage.registry import Registry
 from storage.shards import list_shards, read_shard
 from tasks.retrying import is_passing
+from tests.storage.photos import wait_for_another_ctime
 
 
 def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> None:
@@ -174,6 +178,47 @@ def test_a_damaged_shard_is_computed_again(photos: Path, library: Path) -> None:
     assert (embedded(report), report.images["ok"]) == (6, 6)
 
 
+def test_a_damaged_shard_comes_back_from_the_registry(photos: Path, library: Path) -> None:
+    ingest_images(photos, library, settings={"batch_size": 2})
+    first, second, _ = list_shards(library / "shards")
+    wait_for_another_ctime(library)
+    damaged = bytearray(first.read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    first.write_bytes(damaged)
+    second.unlink()
+
+    report = ingest_images(photos, library)
+
+    assert embedded(report) == 0
+    held = [h for path in list_shards(library / "shards") for h in read_shard(path).content_hashes]
+    assert len(set(held)) == len(held) == 6
+
+
+def test_a_registry_of_yesterday_is_brought_up_to_date(photos: Path, library: Path) -> None:
+    late = [path.rename(path.with_suffix(".later")) for path in sorted(photos.iterdir())[:3]]
+    ingest_images(photos, library)
+    with sqlite3.connect(library / "registry.sqlite") as registry, sqlite3.connect(library / "copy") as copy:
+        registry.backup(copy)
+    registry.close()
+    copy.close()
+    for path in late[:2]:
+        path.rename(path.with_suffix(".png"))
+    ingest_images(photos, library)
+    for name in ("registry.sqlite-wal", "registry.sqlite-shm"):
+        (library / name).unlink(missing_ok=True)
+    (library / "copy").replace(library / "registry.sqlite")
+    late[2].rename(late[2].with_suffix(".png"))
+
+    report = ingest_images(photos, library)
+
+    assert (embedded(report), report.images["ok"]) == (1, 6)
+    with Searcher(library) as searcher:
+        for path in photos.iterdir():
+            (hit,) = searcher.search([path], top_k=1)[0].hits
+            assert hit.path == path.name
+            assert searcher.search([f"id:{hit.id}"], top_k=1)[0].hits[0].id == hit.id
+
+
 def test_the_same_photos_in_two_libraries(photos: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         report = ingest_images(photos, tmp_path / name)
@@ -188,7 +233,16 @@ def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "passing"),
-    [(OSError(5, "I/O"), True), (OSError(28, "full"), False), (LibraryLockedError("held"), False), (KeyError(), False)],
+    [
+        (OSError(5, "I/O"), True),
+        (OSError(28, "full"), False),
+        (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"), False),
+        (RuntimeError("Error in faiss::FileIOWriter: write error in x: 0 != 1 (No space left on device)"), False),
+        (MemoryError(), False),
+        (BrokenProcessPool(), True),
+        (LibraryLockedError("held"), False),
+        (KeyError(), False),
+    ],
 )
 def test_only_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
     assert is_passing(error) is passing

@@ -4,6 +4,7 @@ import os
 import resource
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.flows.album import MODALITIES, Album, check
 from tests.flows.conftest import Imgrec
 from tests.flows.launcher import Ended, Launcher, Running, wait_until_gone, workers
 
+IMGREC = Path(sys.executable).with_name("imgrec")
 KB = 1024
 
 
@@ -102,6 +104,22 @@ def test_a_full_disk_stops_an_ingest_and_more_space_lets_it_go_on(launcher: Laun
 def test_a_disk_may_be_full_at_any_write(launcher: Launcher, album: Album, disk: Disk) -> None:
     stopped = fill_and_grow(launcher, album, disk, (10, 60))
     assert stopped >= {"registry.sqlite", "chunks", "shards", "indexes", "mlflow.db"}
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_prefects_own_database_is_told(album: Album, disk: Disk, tmp_path: Path) -> None:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [IMGREC, "ingest", album.root, "--library", tmp_path / "library"],
+        env={**own, "PREFECT_HOME": str(disk.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert f"its database is in {disk.path}, which must be writable" in line
 
 
 def test_a_read_only_disk_is_searched_and_not_written(
