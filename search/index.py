@@ -39,7 +39,7 @@ class IndexReport:
     """What became of an index.
 
     `build_s` is from the first look at the registry to segments on disk. `recall` is recall@10 against exact search,
-    where a graph was built and measured.
+    where a graph was built and measured. Only a `published` version is what readers open.
     """
 
     manifest: Manifest
@@ -49,6 +49,7 @@ class IndexReport:
     build_s: float
     bytes: int
     recall: float | None
+    published: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ def update_index(
     vector_settings: Mapping[str, Any],
     parameters: IndexParameters,
     rebuild: bool = False,
+    hold_switch: bool = False,
 ) -> IndexReport | None:
     """Publish a version that holds exactly the live images that have one of the vectors; None if there are none.
 
     A few new vectors become a small segment, deleted ones tombstones; the graph is built anew when it does not exist,
     has other parameters or fingerprints, has too many of either, or when a `rebuild` is asked for. Nothing is
-    published when nothing changed.
+    published when nothing changed. With `hold_switch`, a version whose vectors were made with other settings than
+    those of the current one is only written: `publish` makes all of them current, one right after the other.
     """
     started = time.perf_counter()
     live = _live_ids(registry, members)
@@ -90,11 +93,15 @@ def update_index(
     change = None if current is None else _Change.between(current, live)
     parameters_kept = {**parameters.graph, "ef_search": parameters.ef_search}
     if current is not None and change is not None and not (change.needed or rebuild):
-        manifest = current.manifest
-        if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
-            segments, masks = change.keep(manifest.segments)
-            manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
-        return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
+        manifest, published = current.manifest, True
+        if manifest.parameters != parameters_kept or manifest.vector_settings != vector_settings:
+            segments, masks = change.keep(manifest.segments)  # efSearch is read at searching: no segment changes
+            published = not (hold_switch and manifest.vector_settings != vector_settings)
+            manifest = folder.write_version(members, vector_settings, parameters_kept, segments, masks)
+        if published:
+            publish(registry, folder, manifest)
+        seconds, size = time.perf_counter() - started, folder.size(manifest)
+        return IndexReport(manifest, "unchanged", 0, 0, seconds, size, None, published)
     recall, masks, action, build_s = None, {}, "built", 0.0
     if len(live) == 0:
         segments = []
@@ -115,8 +122,10 @@ def update_index(
         if len(change.added):
             segments.append(_write_added(registry, folder, members, change.added, parameters))
         build_s = time.perf_counter() - started
-    manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
-    _mirror_rows(registry, folder, manifest)
+    published = not (hold_switch and serves_others(folder, members, vector_settings))
+    manifest = folder.write_version(members, vector_settings, parameters_kept, segments, masks)
+    if published:
+        publish(registry, folder, manifest)
     return IndexReport(
         manifest=manifest,
         action=action,
@@ -125,7 +134,24 @@ def update_index(
         build_s=build_s,
         bytes=folder.size(manifest),
         recall=recall,
+        published=published,
     )
+
+
+def publish(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+    """Make a written version the one that readers open, if it is not, and bring `index_rows` in step."""
+    if folder.current_version() != manifest.version:
+        folder.point_to(manifest)
+    mirror_rows(registry, folder, manifest)
+
+
+def serves_others(folder: IndexFolder, members: Sequence[Member], vector_settings: Mapping[str, Any]) -> bool:
+    """Whether readers are served vectors of other members or settings than these."""
+    try:
+        manifest = folder.read_manifest()
+    except (IndexNotFoundError, IndexDamagedError):
+        return False
+    return manifest.members != tuple(members) or manifest.vector_settings != vector_settings
 
 
 @dataclass(frozen=True)
@@ -236,7 +262,7 @@ def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:
     return SegmentEntry(name, kind, len(segment.ids))
 
 
-def _mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+def mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
     """Bring the table `index_rows` in step, for users of SQL; only new segments cost anything."""
     with registry.transaction():
         known = mirrored_segments(registry, folder.name)

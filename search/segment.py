@@ -1,6 +1,7 @@
 """A segment: FAISS rows and the image id of each, written once and mapped into memory by readers."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 HNSW = "hnsw"
 FLAT = "flat"
+FILES = ("index.faiss", "ids.npy", "starts.npy")
+CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,26 @@ def write_segment(folder: Path, segment: Segment) -> None:
     faiss.write_index(segment.index, os.fspath(folder / "index.faiss"))
     np.save(folder / "ids.npy", segment.ids)
     np.save(folder / "starts.npy", segment.starts)
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)))
     for path in (*folder.iterdir(), folder):
         sync(path)
+
+
+def verify_segment(folder: Path) -> bool:
+    """Whether a segment's files hold what was written; True for segments of before there were checksums.
+
+    Reads all of them. Opening a segment maps it and checks its sizes only.
+    """
+    try:
+        written = json.loads((folder / CHECKSUMS).read_bytes())
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    try:
+        return bool(written == _checksums(folder))
+    except OSError:
+        return False
 
 
 def open_segment(folder: Path, images: int) -> Segment:
@@ -98,6 +119,14 @@ def open_segment(folder: Path, images: int) -> Segment:
             "`imgrec ingest` builds it anew"
         )
     return Segment(index, ids, starts)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    sums = {}
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
 
 
 def _fill(index: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:

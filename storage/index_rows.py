@@ -6,16 +6,23 @@ from storage.registry import Registry
 
 
 def mirrored_segments(registry: Registry, index_name: str) -> set[str]:
-    """The segments whose rows are in `index_rows`."""
+    """The segments whose rows are in `index_rows`; steps from one to the next, whatever their rows."""
     rows = registry.connection.execute(
-        'SELECT segment FROM index_rows WHERE index_name = ? AND "offset" = 0', (index_name,)
+        """WITH RECURSIVE known (segment) AS (
+               SELECT min(segment) FROM index_rows WHERE index_name = ?1
+               UNION ALL
+               SELECT (SELECT min(segment) FROM index_rows WHERE index_name = ?1 AND segment > known.segment)
+               FROM known WHERE known.segment IS NOT NULL)
+           SELECT segment FROM known WHERE segment IS NOT NULL""",
+        (index_name,),
     )
     return {row[0] for row in rows}
 
 
 def record_segment(registry: Registry, index_name: str, segment: str, image_ids: Iterable[int]) -> None:
+    """Record a segment's rows; those of images that were forgotten since are left out."""
     registry.connection.executemany(
-        "INSERT INTO index_rows VALUES (?, ?, ?, ?)",
+        "INSERT INTO index_rows SELECT ?1, ?2, ?3, id FROM images WHERE id = ?4",
         ((index_name, segment, offset, image_id) for offset, image_id in enumerate(image_ids)),
     )
 

@@ -39,7 +39,7 @@ def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -
     mirrored = 0
     modalities = registry.fingerprints()
     for path in paths:
-        shard = _read_or_set_aside(path)
+        shard = read_or_set_aside(path)
         if shard is None or shard.fingerprint not in modalities:
             continue  # damaged, or of a model that this registry has never used
         with registry.transaction():
@@ -70,7 +70,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
             parts.append(shards.pop(0))
         if len(parts) < 2:
             break
-        readable = [shard for path, _ in parts if (shard := _read_or_set_aside(shards_dir / path)) is not None]
+        readable = [shard for path, _ in parts if (shard := read_or_set_aside(shards_dir / path)) is not None]
         if not readable:
             with registry.transaction():
                 registry.forget_shards(path for path, _ in parts)
@@ -91,7 +91,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
     return removed
 
 
-def _read_or_set_aside(path: Path) -> Shard | None:
+def read_or_set_aside(path: Path) -> Shard | None:
     """Read a shard; a damaged one is renamed to `.damaged`; what only it held is pending again."""
     try:
         return read_shard(path)

@@ -90,6 +90,17 @@ class Registry(Database):
         )
         return np.fromiter((row[0] for row in rows), np.int64)
 
+    def waiting_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
+        """Return the ids of the live images that have neither this vector nor a reason why not, in ascending order."""
+        rows = self.connection.execute(
+            f"""SELECT id FROM images WHERE {LIVE}
+                AND NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?1)
+                AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
+                                WHERE failure.content_hash = images.content_hash AND fingerprint = ?1) ORDER BY id""",
+            (fingerprint,),
+        )
+        return np.fromiter((row[0] for row in rows), np.int64)
+
     def live_ids_of(self, content_hashes: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """List (content hash, id) of the live images that hold these contents."""
         found: list[tuple[bytes, int]] = []
@@ -129,6 +140,12 @@ class Registry(Database):
     def fingerprints(self) -> dict[str, str]:
         """Map every known fingerprint to its modality."""
         return dict(self.connection.execute("SELECT fingerprint, modality FROM fingerprints").fetchall())
+
+    def forget_fingerprint(self, fingerprint: str, modality: str) -> None:
+        """Remove everything that is known under a fingerprint."""
+        with self.transaction():
+            for table in (vector_table(modality), "vector_failures", "shards", "fingerprints"):
+                self.connection.execute(f"DELETE FROM {table} WHERE fingerprint = ?", (fingerprint,))
 
     def count_vectors(self, modality: str, fingerprint: str) -> int:
         """Count the live images that have this vector."""
