@@ -8,7 +8,7 @@ from embedders.base import Embedder
 from embedders.color import ColorEmbedder
 from embedders.errors import UnknownEmbedderError
 from embedders.sift import SiftEmbedder
-from embedders.sift_model import DEFAULT, model_path
+from embedders.sift_model import DEFAULT, model_path, read_model
 
 # From a library's vector settings and its folder of models (None outside of a library).
 EMBEDDERS: dict[str, Callable[[Mapping[str, Any], Path | None], Embedder]] = {
@@ -40,3 +40,13 @@ def model_files(vector_settings: Mapping[str, Any], models_dir: Path) -> list[Pa
     """The files in a library's folder of models that these settings need."""
     sift = vector_settings.get("sift_model", DEFAULT)
     return [] if sift == DEFAULT else [model_path(models_dir, sift)]
+
+
+def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
+    """Read those files, whatever of them is in memory.
+
+    Raises:
+        ModelFileError: one is missing or damaged.
+    """
+    for path in model_files(vector_settings, models_dir):
+        read_model(path, vector_settings["sift_model"])

@@ -86,7 +86,7 @@ def update_index(
     those of the current one is only written: `publish` makes all of them current, one right after the other.
     """
     started = time.perf_counter()
-    live = _live_ids(registry, members)
+    live = live_ids(registry, members)
     current = _open_current(folder, members, parameters)
     if current is None and len(live) == 0:
         return None
@@ -234,9 +234,16 @@ def _mask(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Mask:
     return folder.read_tombstones(manifest.version, entry)
 
 
-def _live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
+def live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
+    """The images that an index of these members answers with: those that are there and have one of its vectors.
+
+    A combined index takes an image when no member is waited for, since a row that is written is never changed.
+    """
     ids = [registry.live_ids(member.modality, member.fingerprint) for member in members]
-    return ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids))
+    if len(members) == 1:
+        return ids[0]
+    waiting = [registry.waiting_ids(member.modality, member.fingerprint) for member in members]
+    return np.setdiff1d(np.concatenate(ids), np.concatenate(waiting))
 
 
 def _batch_size(members: Sequence[Member], parameters: IndexParameters) -> int:

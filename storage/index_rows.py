@@ -1,8 +1,26 @@
 """The table `index_rows`: the offsets that index files own, for users of SQL."""
 
 from collections.abc import Iterable
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.registry import Registry
+
+
+def index_names(registry: Registry) -> list[str]:
+    """The indexes that have rows."""
+    return [row[0] for row in registry.connection.execute("SELECT DISTINCT index_name FROM index_rows")]
+
+
+def segment_rows(registry: Registry, index_name: str, segment: str) -> NDArray[np.int64]:
+    """The rows of a segment: (N, 2), offset and image id, in the order of offsets."""
+    rows = registry.connection.execute(
+        'SELECT "offset", image_id FROM index_rows WHERE index_name = ? AND segment = ? ORDER BY "offset"',
+        (index_name, segment),
+    )
+    return np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, 2)
 
 
 def mirrored_segments(registry: Registry, index_name: str) -> set[str]:

@@ -48,6 +48,14 @@ def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -
     return mirrored
 
 
+def mirror_again(registry: Registry, shards_dir: Path, path: Path) -> None:
+    """Put what a shard holds in place of what the registry has of its contents."""
+    shard = read_shard(path)
+    with registry.transaction():
+        registry.forget_vectors(shard.modality, shard.fingerprint, shard.content_hashes)
+        _mirror(registry, str(path.relative_to(shards_dir)), path.stat().st_size, shard)
+
+
 def wants_merge(registry: Registry, fingerprint: str) -> bool:
     """Whether there are more shard files than N / 1,000 + 50."""
     shards = registry.shard_sizes(fingerprint)

@@ -119,6 +119,14 @@ class Registry(Database):
 
     def register_fingerprint(self, fingerprint: str, modality: str, dim: int, spec: Mapping[str, Any]) -> None:
         """Record what a fingerprint stands for, and make its modality's table."""
+        self.create_vector_table(modality)
+        self.connection.execute(
+            "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
+            (fingerprint, modality, dim, json.dumps(dict(spec), sort_keys=True)),
+        )
+
+    def create_vector_table(self, modality: str) -> None:
+        """Make a modality's table of vectors, if it is not there."""
         table = vector_table(modality)
         self.connection.execute(
             f"""CREATE TABLE IF NOT EXISTS {table} (
@@ -126,10 +134,6 @@ class Registry(Database):
                 fingerprint TEXT NOT NULL REFERENCES fingerprints (fingerprint),
                 vector BLOB NOT NULL,
                 PRIMARY KEY (image_id, fingerprint))"""
-        )
-        self.connection.execute(
-            "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
-            (fingerprint, modality, dim, json.dumps(dict(spec), sort_keys=True)),
         )
 
     def modalities(self) -> list[str]:
@@ -140,6 +144,19 @@ class Registry(Database):
     def fingerprints(self) -> dict[str, str]:
         """Map every known fingerprint to its modality."""
         return dict(self.connection.execute("SELECT fingerprint, modality FROM fingerprints").fetchall())
+
+    def dim(self, fingerprint: str) -> int | None:
+        """The dimension of a known fingerprint's vectors."""
+        row = self.connection.execute("SELECT dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def forget_vectors(self, modality: str, fingerprint: str, content_hashes: Iterable[bytes]) -> None:
+        """Remove the vectors of these contents, which are pending then."""
+        self.connection.executemany(
+            f"""DELETE FROM {vector_table(modality)} WHERE fingerprint = ?
+                AND image_id IN (SELECT id FROM images WHERE content_hash = ?)""",
+            ((fingerprint, content_hash) for content_hash in content_hashes),
+        )
 
     def forget_fingerprint(self, fingerprint: str, modality: str) -> None:
         """Remove everything that is known under a fingerprint."""
@@ -195,6 +212,10 @@ class Registry(Database):
     def shard_paths(self) -> Iterator[str]:
         """Yield the paths of the known shards, relative to the shards' folder."""
         yield from (row[0] for row in self.connection.execute("SELECT path FROM shards"))
+
+    def shard_checksums(self) -> list[tuple[str, str]]:
+        """List the known shards: path and checksum."""
+        return self.connection.execute("SELECT path, checksum FROM shards ORDER BY path").fetchall()
 
     def shard_sizes(self, fingerprint: str) -> list[tuple[str, int]]:
         """List the known shards of a fingerprint: path and number of vectors."""
