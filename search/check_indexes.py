@@ -12,7 +12,7 @@ from embedders.catalogue import check_models, create_embedders
 from embedders.errors import EmbedderParameterError, ModelFileError
 from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import combine, index_members
-from search.index import IndexParameters, live_ids, mirror_rows, update_index
+from search.index import IndexParameters, live_ids, record_rows, update_index
 from search.layout import IndexFolder, Manifest, Member, SegmentEntry, list_indexes
 from search.segment import HNSW, Ids, Segment, open_segment, verify_segment
 from storage.findings import Check, Finding, Patient
@@ -35,6 +35,7 @@ class IndexChecks:
             check_model_files,
             self.check_pointers,
             self.check_files,
+            self.check_age,
             self.check_vectors,
             self.check_step,
             check_rows,
@@ -54,6 +55,14 @@ class IndexChecks:
         for folder in _folders(patient):
             if (damage := _damage(folder) or _other_bytes(folder)) is not None:
                 yield Finding("index.damaged", f"index {folder.name}: {damage}", *self._anew(patient, folder))
+
+    def check_age(self, patient: Patient) -> Iterator[Finding]:
+        """An index is not newer than the registry, which may have given its ids to other photos since."""
+        for folder, manifest in _sound(patient):
+            known = mirrored_segments(patient.registry, folder.name)
+            if not known.issuperset(entry.name for entry in manifest.segments):
+                what = f"index {folder.name} is newer than the registry, which may be a restored one"
+                yield Finding("index.newer", what, *self._anew(patient, folder))
 
     def check_vectors(self, patient: Patient) -> Iterator[Finding]:
         """The rows of an index are the vectors of its images. A sample of the rows unless `thorough`."""
@@ -145,7 +154,7 @@ def _wrong_segments(patient: Patient, folder: IndexFolder, manifest: Manifest | 
     """The segments whose rows in `index_rows` are not those of the files, or are of no published segment."""
     entries = {entry.name: entry for entry in manifest.segments} if manifest else {}
     known = mirrored_segments(patient.registry, folder.name)
-    wrong = known ^ entries.keys()
+    wrong = known - entries.keys()
     for name in known & entries.keys():
         ids = open_segment(folder.segment_dir(name), entries[name].vectors).ids
         rows = segment_rows(patient.registry, folder.name, name)
@@ -161,7 +170,7 @@ def _mirror_anew(patient: Patient, folder: IndexFolder, manifest: Manifest | Non
     with patient.registry.transaction():
         forget_segments(patient.registry, folder.name, wrong)
     if manifest is not None:
-        mirror_rows(patient.registry, folder, manifest)
+        record_rows(patient.registry, folder, manifest)
 
 
 def _folders(patient: Patient) -> list[IndexFolder]:

@@ -87,7 +87,7 @@ def update_index(
     """
     started = time.perf_counter()
     live = live_ids(registry, members)
-    current = _open_current(folder, members, parameters)
+    current = _open_current(registry, folder, members, parameters)
     if current is None and len(live) == 0:
         return None
     change = None if current is None else _Change.between(current, live)
@@ -139,10 +139,17 @@ def update_index(
 
 
 def publish(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
-    """Make a written version the one that readers open, if it is not, and bring `index_rows` in step."""
+    """Make a written version the one that readers open, if it is not, with its rows in `index_rows`.
+
+    Those of new segments come before the pointer moves. So a published segment without any is one that this registry
+    has not seen: a registry restored from a backup, which may have given its ids to other photos.
+    """
+    record_rows(registry, folder, manifest)
     if folder.current_version() != manifest.version:
         folder.point_to(manifest)
-    mirror_rows(registry, folder, manifest)
+    named = {entry.name for entry in manifest.segments}
+    with registry.transaction():
+        forget_segments(registry, folder.name, mirrored_segments(registry, folder.name) - named)
 
 
 def serves_others(folder: IndexFolder, members: Sequence[Member], vector_settings: Mapping[str, Any]) -> bool:
@@ -212,12 +219,17 @@ class _Change:
         return kept, masks
 
 
-def _open_current(folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters) -> _Current | None:
-    """Open the current version if it can be built upon: same vectors, same graph, undamaged."""
+def _open_current(
+    registry: Registry, folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters
+) -> _Current | None:
+    """Open the current version if it can be built upon: same vectors, same graph, same registry, undamaged."""
     try:
         manifest = folder.read_manifest()
         built_alike = {key: manifest.parameters.get(key) for key in parameters.graph} == parameters.graph
         if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
+            return None
+        if not mirrored_segments(registry, folder.name).issuperset(entry.name for entry in manifest.segments):
+            logger.warning("index %s is newer than the registry, which may be a restored one: built anew", folder.name)
             return None
         segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)
         return _Current(manifest, segments, tuple(_mask(folder, manifest, entry) for entry in manifest.segments))
@@ -269,15 +281,14 @@ def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:
     return SegmentEntry(name, kind, len(segment.ids))
 
 
-def mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
-    """Bring the table `index_rows` in step, for users of SQL; only new segments cost anything."""
+def record_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+    """Record the rows of segments that `index_rows` does not know, for users of SQL."""
     with registry.transaction():
         known = mirrored_segments(registry, folder.name)
-        named = {entry.name: entry for entry in manifest.segments}
-        forget_segments(registry, folder.name, known - named.keys())
-        for name in named.keys() - known:
-            ids = open_segment(folder.segment_dir(name), named[name].vectors).ids
-            record_segment(registry, folder.name, name, _plain(ids))
+        for entry in manifest.segments:
+            if entry.name not in known:
+                ids = open_segment(folder.segment_dir(entry.name), entry.vectors).ids
+                record_segment(registry, folder.name, entry.name, _plain(ids))
 
 
 def _plain(ids: Ids) -> Iterable[int]:

@@ -142,6 +142,11 @@ def lose_rows(library: Library) -> None:
         connection.execute("DELETE FROM index_rows WHERE index_name = 'sift' AND \"offset\" = 4")
 
 
+def restore_older_rows(library: Library) -> None:
+    with rows(library) as connection:
+        connection.execute("DELETE FROM index_rows WHERE index_name = 'sift'")
+
+
 def rows_of_a_stranger(library: Library) -> None:
     with rows(library) as connection:
         connection.execute("INSERT INTO index_rows VALUES ('old', 'x', 0, 1)")
@@ -212,6 +217,7 @@ BREAKS = {
     ),
     "a pointer": Break(lambda library: IndexFolder(library.indexes_dir, "color").pointer.unlink(), ("index.pointer",)),
     "an index left behind": Break(fall_behind, ("index.behind",), loses_a_photo=True),
+    "an index of another registry": Break(restore_older_rows, ("index.newer",)),
     "rows of an index": Break(lose_rows, ("index.rows",)),
     "rows of no index": Break(rows_of_a_stranger, ("index.rows",)),
     "a temporary file": Break(leave_things, ("leftovers",)),
