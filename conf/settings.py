@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         """
         _refuse_unknown_variables()
         given = {name: value for name, value in flags.items() if value is not None}
-        files = [_find_library(given) / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
+        files = [find_library(given) / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
         for file in files:
             _read_toml(file)
 
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         return {"bins": list(self.bins), "decode_min_side": self.decode_min_side, "sift_model": self.sift_model}
 
 
-def _find_library(given: dict[str, Any]) -> Path:
+def find_library(given: dict[str, Any]) -> Path:
     """Find the library first: which imgrec.toml belongs to it depends on it. What is no path is refused later."""
     here = Path.cwd() / SETTINGS_FILE
     named = given.get("library") or os.environ.get("IMGREC_LIBRARY") or _read_toml(here).get("library")

@@ -59,7 +59,15 @@ def load_model(name: str, models_dir: Path | None) -> SiftModel:
         return _parse((files("embedders") / "data" / "sift-default.npz").read_bytes(), "the packaged SIFT model")
     if models_dir is None:
         raise ModelFileError(f"SIFT model {name} belongs to a library, and none is given")
-    path = model_path(models_dir, name)
+    return read_model(model_path(models_dir, name), name)
+
+
+def read_model(path: Path, name: str) -> SiftModel:
+    """Read the model of this digest from a file.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or not the model of that name.
+    """
     try:
         model = _parse(path.read_bytes(), str(path))
     except FileNotFoundError:

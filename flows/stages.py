@@ -1,8 +1,10 @@
 """The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
 
+import logging
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -17,12 +19,13 @@ from flows.run import Run
 from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport
-from search.layout import IndexFolder
+from search.layout import IndexFolder, Member, published_indexes
+from search.switching import count_waiting
 from storage.mirror import are_settled, wants_merge
 from storage.pending import list_pending
 from storage.scan import ScanReport
 from tasks.embed import embed, merge, mirror
-from tasks.index import index
+from tasks.index import index, switch
 from tasks.scan import adopt, scan
 
 P = ParamSpec("P")
@@ -32,6 +35,9 @@ R = TypeVar("R")
 CHUNKS_IN_FLIGHT = 2
 # The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
 SHARDS_PER_MIRROR = 16
+
+# Under the name of the tasks: their warnings reach the terminal and Prefect's UI.
+logger = logging.getLogger("tasks.index")
 
 
 def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
@@ -59,17 +65,41 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
 
 
 def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = False) -> dict[str, IndexReport]:
-    """Bring indexes in step with the registry: those named, or one per modality and their combination."""
-    reports = {}
+    """Bring indexes in step with the registry: those named, or one per modality and their combination.
+
+    Those that change to vectors of other settings do so together, after the last one is built; while photos wait for
+    such vectors, none does.
+    """
+    reports: dict[str, IndexReport] = {}
     with run.stages.timed("index"):
+        fingerprints = {name: spec.fingerprint for name, spec in run.specs.items()}
+        waiting = count_waiting(run.registry, run.library, fingerprints)
+        if waiting:
+            logger.warning(
+                "%s photos wait for vectors of the new settings, so the old ones go on serving: `imgrec ingest` "
+                "completes them",
+                f"{waiting:,}",
+            )
         for name in names or default_indexes(run.library.modalities):
             run.stop_if_asked()
-            members, parameters = index_members(name, run.specs), _index_parameters(run, name)
-            report = _with_retries(run, index)(run.library, name, members, parameters, rebuild)
+            made_of = _made_of(run, name, as_served=waiting > 0)
+            report = _with_retries(run, index)(run.library, name, *made_of, _index_parameters(run, name), rebuild)
             if report is not None:
                 reports[name] = report
-    run.stop_if_asked()
+        run.stop_if_asked()
+        held = [report.manifest for report in reports.values() if not report.published]
+        if held:
+            _with_retries(run, switch)(run.library, held)
     return reports
+
+
+def _made_of(run: Run, name: str, as_served: bool) -> tuple[tuple[Member, ...], Mapping[str, Any]]:
+    """The members and vector settings of an index: the library's, or those that the index has now."""
+    if as_served and name in published_indexes(run.library.indexes_dir):
+        with suppress(IndexDamagedError):
+            manifest = IndexFolder(run.library.indexes_dir, name).read_manifest()
+            return manifest.members, manifest.vector_settings
+    return index_members(name, run.specs), run.library.vector_settings
 
 
 def _index_parameters(run: Run, name: str) -> IndexParameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -13,7 +14,9 @@ from rich.table import Table
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from flows.dry_run import Estimate
     from flows.report import RunReport
+    from search.doctor import Diagnosis
     from search.searcher import Answer
+    from storage.garbage import Garbage
     from storage.registry import ImageRow
 
 
@@ -69,7 +72,7 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("leave as they are", f"{estimate.unchanged:,}")
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     table.add_row("take about", _duration(estimate.seconds))
-    table.add_row("need disk", _size(estimate.disk_bytes))
+    table.add_row("need disk", size_of(estimate.disk_bytes))
     Console().print(table)
 
 
@@ -90,7 +93,7 @@ def print_status(facts: Mapping[str, Any]) -> None:
         if "damaged" in index:
             table.add_row(f"index {name}", "[red]damaged[/red]")
         else:
-            table.add_row(f"index {name}", f"{index['vectors']:,} in {_size(index['bytes'])}")
+            table.add_row(f"index {name}", f"{index['vectors']:,} in {size_of(index['bytes'])}")
     console.print(table)
 
 
@@ -115,6 +118,38 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         table.add_row(*("" if value is None else escape(str(value)) for value in row))
     Console().print(table)
+
+
+def print_garbage(garbage: Sequence[Garbage], deleted: bool) -> None:
+    """Print what can go, or went."""
+    console = Console()
+    if not garbage:
+        console.print("nothing: the library needs all that it has")
+        return
+    table = _table("Deleted" if deleted else "Not needed any more")
+    table.add_column("kind")
+    table.add_column("what", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    for item in garbage:
+        table.add_row(item.kind, escape(item.what), size_of(item.bytes))
+    console.print(table)
+    total = size_of(sum(item.bytes for item in garbage))
+    console.print(f"{total} freed" if deleted else f"{total}; `imgrec gc --delete` frees them", highlight=False)
+
+
+def print_diagnoses(library: Path, diagnoses: Sequence[Diagnosis]) -> None:
+    """Print findings, each with what to do."""
+    console = Console()
+    for diagnosis in diagnoses:
+        finding = diagnosis.finding
+        state = "[green]fixed[/green]" if diagnosis.fixed else "[red]found[/red]"
+        console.print(f"{state}  {finding.check}: {escape(finding.what)}", highlight=False, soft_wrap=True)
+        if not diagnosis.fixed:
+            who = "`imgrec doctor --fix` " if finding.fix is not None else ""
+            console.print(f"       {who}{escape(finding.remedy)}", highlight=False, soft_wrap=True)
+    remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
+    verdict = f"{remaining:,} findings remain" if remaining else "nothing is wrong"
+    console.print(f"{escape(str(library))}: {verdict}", highlight=False, soft_wrap=True)
 
 
 def _photo_table(report: RunReport) -> Table:
@@ -152,7 +187,7 @@ def _index_table(report: RunReport) -> Table:
             name,
             built.action,
             f"{built.manifest.live:,}",
-            _size(built.bytes),
+            size_of(built.bytes),
             f"{parameters['hnsw_m']}/{parameters['ef_construction']}/{parameters['ef_search']}",
             "–" if built.recall is None else f"{built.recall:.3f}",
             f"{built.build_s:.1f} s",
@@ -168,7 +203,8 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])[:8]
 
 
-def _size(count: float) -> str:
+def size_of(count: float) -> str:
+    """Bytes for people."""
     for unit in ("B", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

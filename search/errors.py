@@ -13,3 +13,7 @@ class IndexDamagedError(ImgrecError, ValueError):
 
 class QueryError(ImgrecError, ValueError):
     """A query is no image file and no known id."""
+
+
+class BackupError(ImgrecError, ValueError):
+    """A backup cannot be made there, or of this library."""

@@ -51,7 +51,7 @@ class IndexReport:
     """What became of an index.
 
     `build_s` is from the first look at the registry to segments on disk. `recall` is recall@10 against exact search,
-    where a graph was built and measured.
+    where a graph was built and measured. Only a `published` version is what readers open.
     """
 
     manifest: Manifest
@@ -61,6 +61,7 @@ class IndexReport:
     build_s: float
     bytes: int
     recall: float | None
+    published: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,28 +88,33 @@ def update_index(
     vector_settings: Mapping[str, Any],
     parameters: IndexParameters,
     rebuild: bool = False,
+    hold_switch: bool = False,
 ) -> IndexReport | None:
     """Publish a version that holds exactly the live images that have one of the vectors; None if there are none.
 
     A few new vectors become a small segment, deleted ones tombstones; the graph is built anew when it does not exist,
     has other parameters or fingerprints, has too many of either, or when a `rebuild` is asked for. Nothing is
-    published when nothing changed.
+    published when nothing changed. With `hold_switch`, a version whose vectors were made with other settings than
+    those of the current one is only written: `publish` makes all of them current, one right after the other.
     """
     started = time.perf_counter()
-    live = _live_ids(registry, members)
-    current = _open_current(folder, members, parameters)
+    live = live_ids(registry, members)
+    current = _open_current(registry, folder, members, parameters)
     if current is None and len(live) == 0:
         return None
     change = None if current is None else _Change.between(current, live)
     parameters_kept = {**parameters.graph, "ef_search": parameters.ef_search}
     if current is not None and change is not None and not (change.needed or rebuild):
-        manifest = current.manifest
-        if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
-            segments, masks = change.keep(manifest.segments)
-            manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
-        folder.tidy()
-        _mirror_rows(registry, folder, manifest)
-        return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
+        manifest, published = current.manifest, True
+        if manifest.parameters != parameters_kept or manifest.vector_settings != vector_settings:
+            segments, masks = change.keep(manifest.segments)  # efSearch is read at searching: no segment changes
+            published = not (hold_switch and manifest.vector_settings != vector_settings)
+            manifest = folder.write_version(members, vector_settings, parameters_kept, segments, masks)
+        if published:
+            publish(registry, folder, manifest)
+            folder.tidy()
+        seconds, size = time.perf_counter() - started, folder.size(manifest)
+        return IndexReport(manifest, "unchanged", 0, 0, seconds, size, None, published)
     recall, masks, action, build_s = None, {}, "built", 0.0
     if len(live) == 0:
         segments = []
@@ -129,8 +135,10 @@ def update_index(
         if len(change.added):
             segments.append(_write_added(registry, folder, members, change.added, parameters))
         build_s = time.perf_counter() - started
-    manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
-    _mirror_rows(registry, folder, manifest)
+    published = not (hold_switch and serves_others(folder, members, vector_settings))
+    manifest = folder.write_version(members, vector_settings, parameters_kept, segments, masks)
+    if published:
+        publish(registry, folder, manifest)
     return IndexReport(
         manifest=manifest,
         action=action,
@@ -139,6 +147,7 @@ def update_index(
         build_s=build_s,
         bytes=folder.size(manifest),
         recall=recall,
+        published=published,
     )
 
 
@@ -155,6 +164,29 @@ def reserve_indexed_ids(registry: Registry, indexes_dir: Path) -> None:
                 registry.reserve_ids(last_id(folder.segment_dir(segment)))
             except IndexDamagedError:
                 continue  # nobody was ever shown these ids, or the update below builds it anew
+
+
+def publish(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+    """Make a written version the one that readers open, if it is not, with its rows in `index_rows`.
+
+    Those of new segments come before the pointer moves. So a published segment without any is one that this registry
+    has not seen: a registry restored from a backup, which may have given its ids to other photos.
+    """
+    record_rows(registry, folder, manifest)
+    if folder.current_version() != manifest.version:
+        folder.point_to(manifest)
+    named = {entry.name for entry in manifest.segments}
+    with registry.transaction():
+        forget_segments(registry, folder.name, mirrored_segments(registry, folder.name) - named)
+
+
+def serves_others(folder: IndexFolder, members: Sequence[Member], vector_settings: Mapping[str, Any]) -> bool:
+    """Whether readers are served vectors of other members or settings than these."""
+    try:
+        manifest = folder.read_manifest()
+    except (IndexNotFoundError, IndexDamagedError):
+        return False
+    return manifest.members != tuple(members) or manifest.vector_settings != vector_settings
 
 
 @dataclass(frozen=True)
@@ -215,12 +247,17 @@ class _Change:
         return kept, masks
 
 
-def _open_current(folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters) -> _Current | None:
-    """Open the current version if it can be built upon: same vectors, same graph, undamaged."""
+def _open_current(
+    registry: Registry, folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters
+) -> _Current | None:
+    """Open the current version if it can be built upon: same vectors, same graph, same registry, undamaged."""
     try:
         manifest = folder.read_manifest()
         built_alike = {key: manifest.parameters.get(key) for key in parameters.graph} == parameters.graph
         if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
+            return None
+        if not mirrored_segments(registry, folder.name).issuperset(entry.name for entry in manifest.segments):
+            logger.warning("index %s is newer than the registry, which may be a restored one: built anew", folder.name)
             return None
         segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)
         for entry in manifest.segments:
@@ -239,9 +276,16 @@ def _mask(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> Mask:
     return folder.read_tombstones(manifest.version, entry)
 
 
-def _live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
+def live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
+    """The images that an index of these members answers with: those that are there and have one of its vectors.
+
+    A combined index takes an image when no member is waited for, since a row that is written is never changed.
+    """
     ids = [registry.live_ids(member.modality, member.fingerprint) for member in members]
-    return ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids))
+    if len(members) == 1:
+        return ids[0]
+    waiting = [registry.waiting_ids(member.modality, member.fingerprint) for member in members]
+    return np.setdiff1d(np.concatenate(ids), np.concatenate(waiting))
 
 
 def _batch_size(members: Sequence[Member], parameters: IndexParameters) -> int:
@@ -267,15 +311,14 @@ def _write(folder: IndexFolder, kind: str, segment: Segment) -> SegmentEntry:
     return SegmentEntry(name, kind, len(segment.ids))
 
 
-def _mirror_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
-    """Bring the table `index_rows` in step, for users of SQL; only new segments cost anything."""
+def record_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
+    """Record the rows of segments that `index_rows` does not know, for users of SQL."""
     with registry.transaction():
         known = mirrored_segments(registry, folder.name)
-        named = {entry.name: entry for entry in manifest.segments}
-        forget_segments(registry, folder.name, known - named.keys())
-        for name in named.keys() - known:
-            ids = open_segment(folder.segment_dir(name), named[name].vectors).ids
-            record_segment(registry, folder.name, name, _plain(ids))
+        for entry in manifest.segments:
+            if entry.name not in known:
+                ids = open_segment(folder.segment_dir(entry.name), entry.vectors).ids
+                record_segment(registry, folder.name, entry.name, _plain(ids))
 
 
 def _plain(ids: Ids) -> Iterable[int]:

@@ -10,7 +10,9 @@ indexes/<name>/segments/<segment>/                  index.faiss, ids.npy, starts
 import json
 import secrets
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +23,11 @@ from numpy.typing import NDArray
 
 from search.errors import IndexDamagedError, IndexNotFoundError
 from storage.atomic import atomic_path, write_atomic
+from storage.filesystems import keeps_open_files
 
 FORMAT_VERSION = 1
+# As long as this, a reader may have a version open that is no longer the current one.
+KEEP_REPLACED_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class IndexFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
 
-    def publish(
+    def write_version(
         self,
         members: Sequence[Member],
         vector_settings: Mapping[str, Any],
@@ -148,13 +153,10 @@ class IndexFolder:
         segments: Sequence[SegmentEntry],
         tombstones: Mapping[str, NDArray[np.bool_]],
     ) -> Manifest:
-        """Make these segments the version that readers open from now on, and remove what older versions left.
+        """Write these segments down as a version, which takes part in nothing until the pointer names it.
 
         `tombstones` has, for every segment with some, one value a row: whether it is no longer searched.
-
-        The version before this one is kept, for readers that are just opening it.
         """
-        before = self.current_version()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             name=self.name,
@@ -170,33 +172,61 @@ class IndexFolder:
                 with atomic_path(self.version_dir(manifest.version) / f"{segment.name}.npy") as path:
                     np.save(path, np.packbits(tombstones[segment.name], bitorder="little"))
         write_atomic(self.manifest_path(manifest.version), json.dumps(asdict(manifest), indent=1).encode())
-        write_atomic(self.pointer, manifest.version.encode())
-        self._remove_all_but({manifest.version, before})
         return manifest
 
+    def point_to(self, manifest: Manifest) -> None:
+        """Make this version the one that readers open from now on, and remove what they can have no use for.
+
+        The version before is kept, for readers that are just opening it. Older ones go at once where mapped files
+        outlive their names; on a network disk, whose other hosts would lose them, a day after they were replaced.
+        """
+        write_atomic(self.pointer, manifest.version.encode())
+        self.tidy()
+
     def tidy(self) -> None:
-        """Remove what a killed ingest left: versions but for the current one and the one before, and their segments."""
-        self._remove_all_but(set(self.versions()[:2]))
+        """Remove what no reader has a use for: a killed ingest leaves some."""
+        kept = next(iter(self.versions()[1:]), None)
+        for folder in self.leftovers(0 if keeps_open_files(self.root) else KEEP_REPLACED_S, kept):
+            shutil.rmtree(folder)
+
+    def leftovers(self, keep_replaced_s: float, kept: str | None = None) -> list[Path]:
+        """List versions that were replaced longer ago than this, and segments that no other version names.
+
+        The current version and `kept` are never among them. Only for the holder of the library's lock: a version
+        that is being written is named by nothing yet.
+        """
+        versions = self.kept_versions(keep_replaced_s, kept)
+        segments = set()
+        for version in versions:
+            with suppress(IndexDamagedError):  # then it opens for nobody, and says nothing of its segments
+                segments |= {entry.name for entry in self.read_manifest(version).segments}
+        return [folder for folder in _folders(self.version_dir("x").parent) if folder.name not in versions] + [
+            folder for folder in _folders(self.segment_dir("x").parent) if folder.name not in segments
+        ]
+
+    def kept_versions(self, keep_replaced_s: float, kept: str | None = None) -> set[str]:
+        """The versions that a reader may have open: the current one, `kept`, and those replaced not longer ago."""
+        always = {self.current_version(), kept}
+        horizon = time.time() - keep_replaced_s
+        versions = sorted((self._written_s(folder), folder.name) for folder in _folders(self.version_dir("x").parent))
+        replaced_s = [*(written_s for written_s, _ in versions[1:]), 0.0]
+        return {
+            name
+            for (written_s, name), when in zip(versions, replaced_s, strict=True)
+            if written_s and (name in always or when > horizon)
+        }
 
     def size(self, manifest: Manifest) -> int:
         """Bytes of the segments of a version."""
         folders = (self.segment_dir(segment.name) for segment in manifest.segments)
         return sum(path.stat().st_size for folder in folders for path in folder.iterdir())
 
-    def _remove_all_but(self, versions: set[str | None]) -> None:
-        kept = set()
-        for folder in _folders(self.version_dir("x").parent):
-            try:
-                manifest = self.read_manifest(folder.name) if folder.name in versions else None
-            except IndexDamagedError:
-                manifest = None
-            if manifest is None:
-                shutil.rmtree(folder)
-            else:
-                kept |= {segment.name for segment in manifest.segments}
-        for folder in _folders(self.segment_dir("x").parent):
-            if folder.name not in kept:
-                shutil.rmtree(folder)
+    def _written_s(self, version: Path) -> float:
+        """When a version was written, in seconds since 1970; 0 if it never was, to its end."""
+        try:
+            return (version / "manifest.json").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -204,7 +234,12 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def list_indexes(indexes_dir: Path) -> list[str]:
-    """The names of the indexes that are published."""
+    """The names of the indexes that can be searched."""
     if not indexes_dir.is_dir():
         return []
     return sorted(folder.name for folder in _folders(indexes_dir) if IndexFolder(indexes_dir, folder.name).versions())
+
+
+def published_indexes(indexes_dir: Path) -> list[str]:
+    """Those of them whose pointer is there; the others are served by their last version until the next ingest."""
+    return [name for name in list_indexes(indexes_dir) if IndexFolder(indexes_dir, name).current_version()]

@@ -75,15 +75,15 @@ def write_segment(folder: Path, segment: Segment) -> None:
     write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder)).encode())
 
 
-def verify_segment(folder: Path) -> None:
-    """Verify the files of a segment, where one of them changed since it was last verified.
+def verify_segment(folder: Path, thorough: bool = False) -> None:
+    """Verify the files of a segment: with `thorough` all, else where one of them changed since that was last done.
 
     Raises:
         IndexDamagedError: a file is not what was written.
     """
     try:
         known, verified = json.loads((folder / CHECKSUMS).read_bytes()), (folder / CHECKSUMS).stat()
-        changed = any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in _FILES)
+        changed = thorough or any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in _FILES)
         if known.keys() != set(_FILES) or (changed and _checksums(folder) != known):
             raise IndexDamagedError(f"segment {folder} is damaged: `imgrec ingest` builds it anew")
         if changed:

@@ -41,9 +41,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def stale_temporaries(folder: Path) -> list[Path]:
+    """List what killed writers left below `folder`; only for the holder of the library's lock."""
+    return [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+
+
 def remove_stale_temporaries(folder: Path) -> int:
     """Remove what a killed writer left below `folder`; only the holder of the library's lock may call this."""
-    stale = [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+    stale = stale_temporaries(folder)
     for path in stale:
         path.unlink()
     return len(stale)

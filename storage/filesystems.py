@@ -3,11 +3,17 @@
 from pathlib import Path
 
 # SQLite's WAL needs shared memory between its users, which network file systems do not give
-# (https://sqlite.org/wal.html). So: only where we know that it works.
+# (https://sqlite.org/wal.html). So: only where we know that it works. Only these, too, keep removed files for all who
+# have them open: an NFS client does so for its own processes only.
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay", "bcachefs"})
 
 
 def allows_wal(folder: Path) -> bool:
+    return filesystem_type(folder) in _LOCAL
+
+
+def keeps_open_files(folder: Path) -> bool:
+    """Whether a file that is removed stays whole for everybody who has it open or mapped, on whichever host."""
     return filesystem_type(folder) in _LOCAL
 
 

@@ -53,8 +53,12 @@ class Library:
         return self.root / "chunks"
 
     @property
+    def mlflow_path(self) -> Path:
+        return self.root / "mlflow.db"
+
+    @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return f"sqlite:///{self.mlflow_path}"
 
     @property
     def mlflow_artifacts_dir(self) -> Path:

@@ -19,6 +19,7 @@ from storage.images import printable
 
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 3 * HEARTBEAT_S
+HOLDER = "lock.json"
 
 
 @contextmanager
@@ -31,19 +32,29 @@ def writer_lock(root: Path) -> Iterator[None]:
     Raises:
         LibraryLockedError: somebody else holds it; the message says who and since when.
     """
+    with undisturbed(root), _heartbeat(root / HOLDER):
+        yield
+
+
+@contextmanager
+def undisturbed(root: Path) -> Iterator[None]:
+    """Keep writers away from the library at `root` without being one: for whoever only looks, and long.
+
+    Raises:
+        LibraryLockedError: somebody writes it.
+    """
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / ".lock", timeout=0)
-    holder_path = root / "lock.json"
+    holder_path = root / HOLDER
     try:
         lock.acquire()
     except Timeout:
-        raise LibraryLockedError(_refusal(root, _read_holder(holder_path))) from None
+        raise LibraryLockedError(_refusal(root, read_holder(root))) from None
     try:
-        holder = _read_holder(holder_path)
+        holder = read_holder(root)
         if holder is not None and _alive_elsewhere(holder, holder_path):
             raise LibraryLockedError(_refusal(root, holder))
-        with _heartbeat(holder_path):
-            yield
+        yield
     finally:
         lock.release()
 
@@ -74,9 +85,10 @@ def _heartbeat(holder_path: Path) -> Iterator[None]:
         holder_path.unlink(missing_ok=True)
 
 
-def _read_holder(path: Path) -> dict[str, object] | None:
+def read_holder(root: Path) -> dict[str, object] | None:
+    """Who wrote the library last and did not sign off: host, pid, since."""
     try:
-        holder = json.loads(path.read_bytes())
+        holder = json.loads((root / HOLDER).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return holder if isinstance(holder, dict) and {"pid", "host", "since"} <= holder.keys() else None

@@ -110,3 +110,17 @@ def check_not_newer(connection: sqlite3.Connection, path: Path) -> None:
         raise LibraryFormatError(
             f"{path} has schema {version}, this imgrec knows up to {len(MIGRATIONS)}: upgrade image-recommender"
         )
+
+
+def table_names(connection: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
+def expected_tables() -> set[str]:
+    """The tables that a registry has before it has any vector."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection, Path(":memory:"))
+        return set(table_names(connection))
+    finally:
+        connection.close()

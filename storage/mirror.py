@@ -47,7 +47,7 @@ def adopt_shards(registry: Registry, shards_dir: Path) -> int:
     on_disk = {str(path.relative_to(shards_dir)): path for path in list_shards(shards_dir)}
     known = registry.shard_files()
     lost = known.keys() - on_disk.keys()
-    came_in = mirror_shards(registry, shards_dir, [path for name, path in on_disk.items() if name not in known])
+    came_in = mirror_shards(registry, shards_dir, unknown_shards(registry, shards_dir))
     changed = [on_disk[name] for name in known.keys() & on_disk.keys() if known[name] != _stamp(on_disk[name])]
     mirror_shards(registry, shards_dir, changed)
     lost |= {str(path.relative_to(shards_dir)) for path in changed if not path.exists()}  # moved aside just now
@@ -58,18 +58,32 @@ def adopt_shards(registry: Registry, shards_dir: Path) -> int:
     return came_in
 
 
+def unknown_shards(registry: Registry, shards_dir: Path) -> list[Path]:
+    """List the shards on disk that the registry does not know."""
+    known = registry.shard_files()
+    return [path for path in list_shards(shards_dir) if str(path.relative_to(shards_dir)) not in known]
+
+
 def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -> int:
     """Verify shards and copy them into the registry, one transaction a shard; return how many vectors came in."""
     mirrored = 0
     modalities = registry.fingerprints()
     for path in paths:
-        shard = _read_or_set_aside(path)
+        shard = read_or_set_aside(path)
         if shard is None or shard.fingerprint not in modalities:
             continue  # damaged, or of a model that this registry has never used
         with registry.transaction():
             _mirror(registry, str(path.relative_to(shards_dir)), path.stat(), shard)
         mirrored += len(shard.content_hashes)
     return mirrored
+
+
+def mirror_again(registry: Registry, shards_dir: Path, path: Path) -> None:
+    """Put what a shard holds in place of what the registry has of its contents."""
+    shard = read_shard(path)
+    with registry.transaction():
+        registry.forget_vectors(shard.modality, shard.fingerprint, shard.content_hashes)
+        _mirror(registry, str(path.relative_to(shards_dir)), path.stat(), shard)
 
 
 def wants_merge(registry: Registry, fingerprint: str) -> bool:
@@ -94,7 +108,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
             parts.append(shards.pop(0))
         if len(parts) < 2:
             break
-        readable = [shard for path, _ in parts if (shard := _read_or_set_aside(shards_dir / path)) is not None]
+        readable = [shard for path, _ in parts if (shard := read_or_set_aside(shards_dir / path)) is not None]
         if not readable:
             with registry.transaction():
                 registry.forget_shards(path for path, _ in parts)
@@ -115,7 +129,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
     return removed
 
 
-def _read_or_set_aside(path: Path) -> Shard | None:
+def read_or_set_aside(path: Path) -> Shard | None:
     """Read a shard; a damaged one is renamed to `.damaged`; what only it held is pending again."""
     try:
         return read_shard(path)

@@ -91,6 +91,17 @@ class Registry(Database):
         )
         return np.fromiter((row[0] for row in rows), np.int64)
 
+    def waiting_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
+        """Return the ids of the live images that have neither this vector nor a reason why not, in ascending order."""
+        rows = self.connection.execute(
+            f"""SELECT id FROM images WHERE {LIVE}
+                AND NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?1)
+                AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
+                                WHERE failure.content_hash = images.content_hash AND fingerprint = ?1) ORDER BY id""",
+            (fingerprint,),
+        )
+        return np.fromiter((row[0] for row in rows), np.int64)
+
     def live_ids_of(self, content_hashes: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """List (content hash, id) of the live images that hold these contents."""
         found: list[tuple[bytes, int]] = []
@@ -125,6 +136,14 @@ class Registry(Database):
 
     def register_fingerprint(self, fingerprint: str, modality: str, dim: int, spec: Mapping[str, Any]) -> None:
         """Record what a fingerprint stands for, and make its modality's table."""
+        self.create_vector_table(modality)
+        self.connection.execute(
+            "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
+            (fingerprint, modality, dim, json.dumps(dict(spec), sort_keys=True)),
+        )
+
+    def create_vector_table(self, modality: str) -> None:
+        """Make a modality's table of vectors, if it is not there."""
         table = vector_table(modality)
         self.connection.execute(
             f"""CREATE TABLE IF NOT EXISTS {table} (
@@ -132,10 +151,6 @@ class Registry(Database):
                 fingerprint TEXT NOT NULL REFERENCES fingerprints (fingerprint),
                 vector BLOB NOT NULL,
                 PRIMARY KEY (image_id, fingerprint))"""
-        )
-        self.connection.execute(
-            "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
-            (fingerprint, modality, dim, json.dumps(dict(spec), sort_keys=True)),
         )
 
     def modalities(self) -> list[str]:
@@ -153,6 +168,25 @@ class Registry(Database):
             "SELECT modality, dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)
         ).fetchone()
         return modality, dim
+
+    def dim(self, fingerprint: str) -> int | None:
+        """The dimension of a known fingerprint's vectors."""
+        row = self.connection.execute("SELECT dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def forget_vectors(self, modality: str, fingerprint: str, content_hashes: Iterable[bytes]) -> None:
+        """Remove the vectors of these contents, which are pending then."""
+        self.connection.executemany(
+            f"""DELETE FROM {vector_table(modality)} WHERE fingerprint = ?
+                AND image_id IN (SELECT id FROM images WHERE content_hash = ?)""",
+            ((fingerprint, content_hash) for content_hash in content_hashes),
+        )
+
+    def forget_fingerprint(self, fingerprint: str, modality: str) -> None:
+        """Remove everything that is known under a fingerprint."""
+        with self.transaction():
+            for table in (vector_table(modality), "vector_failures", "shards", "fingerprints"):
+                self.connection.execute(f"DELETE FROM {table} WHERE fingerprint = ?", (fingerprint,))
 
     def count_vectors(self, modality: str, fingerprint: str) -> int:
         """Count the live images that have this vector."""
@@ -198,6 +232,10 @@ class Registry(Database):
         ).rowcount
 
     # Shards
+
+    def shard_checksums(self) -> list[tuple[str, str]]:
+        """List the known shards: path and checksum."""
+        return self.connection.execute("SELECT path, checksum FROM shards ORDER BY path").fetchall()
 
     def shard_sizes(self, fingerprint: str) -> list[tuple[str, int]]:
         """List the known shards of a fingerprint: path and number of vectors."""

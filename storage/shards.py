@@ -129,6 +129,19 @@ def read_contents(path: Path) -> list[bytes]:
     return [*contents, *(failure.content_hash for failure in _decode(facts["failures"]))]
 
 
+def read_content_hashes(path: Path) -> list[bytes]:
+    """Read which contents a shard has vectors of, without its vectors, and so without verifying it.
+
+    Raises:
+        ShardError: it is damaged, or no shard.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return list(file.read(columns=["content_hash"]).column("content_hash").to_pylist())
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
+
+
 def list_shards(shards_dir: Path, fingerprint: str | None = None) -> Iterator[Path]:
     """Yield the shard files below `shards_dir`, in a fixed order."""
     pattern = f"*/{fingerprint or '*'}/*.parquet"

@@ -64,16 +64,19 @@ def ingest(
 
 @click.command()
 @library_option
-@settings_options("bins", "decode_min_side", "workers", "batch_size")
+@settings_options("bins", "decode_min_side", "sift_model", "workers", "batch_size")
 @json_option
 @click.pass_obj
 def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
     """Give all images new vectors, by other settings.
 
-    The old vectors and indexes serve until the new ones are complete.
+    The old vectors and indexes serve until the new ones are complete; then all indexes change together. Stop it
+    whenever you like: `imgrec ingest` goes on from there. `imgrec gc` removes the old vectors afterwards; as long as
+    they are there, going back costs no more than building the indexes.
 
     \b
     imgrec reembed --bins 16x8x8
+    imgrec reembed --sift-model default     back from `imgrec train sift` to the packaged codebook
     """
     from storage.library import open_library
 

@@ -55,12 +55,14 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
     """
     from embedders.catalogue import create_embedders
     from flows.tables import print_rows
+    from search.switching import serving_fingerprints
     from storage.library import open_library
     from storage.queries import run_sql
 
     home = open_library(Settings.load(library=library).library)
     embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
     fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
+    fingerprints |= serving_fingerprints(home, home.modalities)
     names, rows = run_sql(home, statement, fingerprints)
     if as_json:
         for row in rows:

@@ -287,7 +287,7 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
 
 
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:
-    for command in ("ingest", "search", "status", "failures", "sql", "reembed", "train"):
+    for command in ("ingest", "search", "status", "failures", "sql", "reembed", "train", "gc", "doctor", "backup"):
         ran = imgrec(command, "--help")
         assert ran.code == 0
         assert f"imgrec {command}" in ran.out

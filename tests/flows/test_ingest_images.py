@@ -248,7 +248,7 @@ def test_only_what_may_pass_is_tried_again(error: Exception, passing: bool) -> N
     assert is_passing(error) is passing
 
 
-@pytest.mark.parametrize("name", ["ingest", "search"])
+@pytest.mark.parametrize("name", ["ingest", "search", "gc"])
 def test_deployments_load_through_their_module(name: str) -> None:
     deployments = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
     (deployment,) = [entry for entry in deployments if entry["name"] == name]

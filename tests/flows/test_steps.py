@@ -41,7 +41,11 @@ def test_one_modality_can_be_brought_up_to_date_before_the_other(photos: Path, l
     (photos / "new.png").write_bytes((photos / "cell.png").read_bytes() + b"\0")  # other content, same picture
     scan_images(library=library)
     color = embed_images(library, ["color"]).embedded
+    between = {name: report.manifest.live for name, report in build_indexes(library).indexes.items()}
     both = embed_images(library).embedded
+    # A combined row is written once, so it waits for all of its vectors.
+    assert between == {"color": 7, "sift": 6, "combo_color_sift": 6}
+    assert build_indexes(library).indexes["combo_color_sift"].manifest.live == 7
     assert color is not None
     assert both is not None
     assert (color.images, both.images) == (1, 1)

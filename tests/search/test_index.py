@@ -490,15 +490,15 @@ def test_an_update_killed_just_after_publishing_is_completed_by_the_next(
     vectors.update()
     vectors.add(random_rows(30, 8, seed=1))
 
-    def die(folder: IndexFolder, versions: set[str]) -> None:
+    def die(folder: IndexFolder) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(IndexFolder, "_remove_all_but", die)
+        patched.setattr(IndexFolder, "tidy", die)
         vectors.update()
     vectors.add(random_rows(1, 8, seed=2))
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(IndexFolder, "_remove_all_but", die)
+        patched.setattr(IndexFolder, "tidy", die)
         vectors.update()
     assert len(vectors.folder.versions()) == 3
     assert vectors.update().action == "unchanged"
