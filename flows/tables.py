@@ -148,7 +148,8 @@ def print_diagnoses(library: Path, diagnoses: Sequence[Diagnosis]) -> None:
             who = "`imgrec doctor --fix` " if finding.fix is not None else ""
             console.print(f"       {who}{escape(finding.remedy)}", highlight=False, soft_wrap=True)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
-    verdict = f"{remaining:,} findings remain" if remaining else "nothing is wrong"
+    counted = "1 finding remains" if remaining == 1 else f"{remaining:,} findings remain"
+    verdict = counted if remaining else "nothing is wrong any more" if diagnoses else "nothing is wrong"
     console.print(f"{escape(str(library))}: {verdict}", highlight=False, soft_wrap=True)
 
 

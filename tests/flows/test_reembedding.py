@@ -62,6 +62,8 @@ def test_old_vectors_serve_until_all_new_ones_are_there(two_modalities: Path, ph
             embed_images(two_modalities, [modality])
         ran = imgrec("index", "build", "--library", two_modalities)
         assert "6 photos wait for vectors of the new settings, so the old ones go on serving" in ran.err
+        assert imgrec("doctor", "--library", two_modalities, "--all").code == 0
+        assert imgrec("gc", "--library", two_modalities, "--keep-hours", 0, "--json").lines[0]["garbage"] == []
         assert manifests(two_modalities) == served
         assert answers(two_modalities, photos / "cell.png") == before
         (row,) = imgrec("sql", "select len(vector) n from color limit 1", "--library", two_modalities, "--json").lines
