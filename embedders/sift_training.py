@@ -34,7 +34,7 @@ def describe_photos(
     for photo in photos:
         try:
             data, _ = read_regular(Path(images_root) / photo.path)
-            descriptors = describe(decode(data, decode_min_side, max_megapixels))
+            descriptors, _ = describe(decode(data, decode_min_side, max_megapixels))
         except (OSError, ImageError):
             continue
         if len(descriptors):
