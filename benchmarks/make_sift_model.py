@@ -53,7 +53,8 @@ def _windows(path: Path, random: np.random.Generator) -> list[Floats]:
     for share in WINDOWS:
         width, height = (max(1, int(side * share)) for side in photo.size)
         left, top = int(random.integers(photo.width - width + 1)), int(random.integers(photo.height - height + 1))
-        described.append(describe(np.asarray(photo.crop((left, top, left + width, top + height)))))
+        descriptors, _ = describe(np.asarray(photo.crop((left, top, left + width, top + height))))
+        described.append(descriptors)
     return described
 
 

@@ -27,7 +27,8 @@ class SiftEmbedder(Embedder):
 
     SIFT (Lowe 2004, https://doi.org/10.1023/B:VISI.0000029664.99615.94) at the strongest keypoints of the picture at
     480 pixels; RootSIFT (Arandjelović and Zisserman 2012, https://doi.org/10.1109/CVPR.2012.6248018); local PCA and
-    VLAD (Jégou et al. 2012, https://doi.org/10.1109/TPAMI.2011.235); intra-normalisation (Arandjelović and Zisserman
+    VLAD (Jégou et al. 2012, https://doi.org/10.1109/TPAMI.2011.235), in which a keypoint counts by the square root of
+    its size, since small ones do not survive shrinking or blurring; intra-normalisation (Arandjelović and Zisserman
     2013, https://doi.org/10.1109/CVPR.2013.207); signed square root (Perronnin et al. 2010,
     https://doi.org/10.1007/978-3-642-15561-1_11); random signs, Walsh–Hadamard transform, its first `DIM` rows
     (Ailon and Chazelle 2009, https://doi.org/10.1137/060673096), which keeps cosines and has nothing to learn.
@@ -38,7 +39,7 @@ class SiftEmbedder(Embedder):
         self._model = model
         self.spec = EmbedderSpec(
             name="sift",
-            version=1,
+            version=2,
             dim=DIM,
             decode_min_side=decode_min_side,
             parameters={
@@ -57,14 +58,17 @@ class SiftEmbedder(Embedder):
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         vectors = np.full((len(batch), DIM), np.nan, np.float32)
         for row, pixels in enumerate(batch):
-            descriptors = describe(pixels)
+            descriptors, sizes = describe(pixels)
             if len(descriptors):
-                vectors[row] = shorten(vlad(descriptors, self._model), DIM)
+                vectors[row] = shorten(vlad(descriptors, np.sqrt(sizes), self._model), DIM)
         return vectors
 
 
-def describe(pixels: Pixels) -> Floats:
-    """Return the RootSIFT descriptors of an RGB picture: (N, 128) of L2 norm 1; N may be 0."""
+def describe(pixels: Pixels) -> tuple[Floats, Floats]:
+    """Return the RootSIFT descriptors of an RGB picture, (N, 128) of L2 norm 1, and how large each keypoint is.
+
+    Sizes, (N,), are diameters in pixels of the picture at `LONGEST_SIDE`. N may be 0.
+    """
     height, width = pixels.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale < 1:
@@ -72,20 +76,24 @@ def describe(pixels: Pixels) -> Floats:
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=CONTRAST)
-    found = sift.detectAndCompute(grey, None)[1]
+    keypoints, found = sift.detectAndCompute(grey, None)
     if found is None:
-        return np.empty((0, 128), np.float32)
+        return np.empty((0, 128), np.float32), np.empty(0, np.float32)
     descriptors = np.asarray(found, np.float32)
-    return np.asarray(np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), _EPSILON)), np.float32)
+    rooted = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), _EPSILON))
+    return np.asarray(rooted, np.float32), np.array([keypoint.size for keypoint in keypoints], np.float32)
 
 
-def vlad(descriptors: Floats, model: SiftModel) -> Floats:
-    """Sum the residuals of each visual word; intra-normalise, take signed roots: (words · local_dim,) of norm 1."""
+def vlad(descriptors: Floats, weights: Floats, model: SiftModel) -> Floats:
+    """Sum the weighted residuals of each visual word; intra-normalise; take signed roots.
+
+    Returns (words · local_dim,) of norm 1.
+    """
     local = (descriptors - model.mean) @ model.axes
     # argmin |x - c|² = argmin |c|² - 2 x·c
     words = np.argmin((model.centroids**2).sum(axis=1) - 2 * local @ model.centroids.T, axis=1)
     residuals = np.zeros_like(model.centroids)
-    np.add.at(residuals, words, local - model.centroids[words])
+    np.add.at(residuals, words, (local - model.centroids[words]) * weights[:, None])
     residuals /= np.maximum(np.linalg.norm(residuals, axis=1, keepdims=True), _EPSILON)
     return _unit((np.sign(residuals) * np.sqrt(np.abs(residuals))).reshape(-1))
 

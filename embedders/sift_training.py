@@ -37,7 +37,7 @@ def describe_photos(
             data, _ = read_regular(Path(images_root) / photo.path)
             with time_limit(decode_timeout_s):
                 pixels = decode(data, decode_min_side, max_megapixels)
-            descriptors = describe(pixels)
+            descriptors, _ = describe(pixels)
         except (OSError, ImageError):
             continue
         if len(descriptors):

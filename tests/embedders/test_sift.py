@@ -60,25 +60,36 @@ def test_vlad_is_what_its_papers_say() -> None:
     random = np.random.default_rng(0)
     axes = np.linalg.qr(random.standard_normal((128, 4)))[0].astype(np.float32)
     model = SiftModel(random.random(128, np.float32), axes, random.standard_normal((8, 4)).astype(np.float32))
-    descriptors = random.random((50, 128), np.float32)
+    descriptors, weights = random.random((50, 128), np.float32), random.random(50, np.float32)
     expected = np.zeros((8, 4))
-    for descriptor in descriptors.astype(np.float64):
+    for descriptor, weight in zip(descriptors.astype(np.float64), weights, strict=True):
         local = (descriptor - model.mean) @ model.axes
         word = min(range(8), key=lambda word: float(np.linalg.norm(local - model.centroids[word])))
-        expected[word] += local - model.centroids[word]
+        expected[word] += weight * (local - model.centroids[word])
     for word in range(8):
         norm = np.linalg.norm(expected[word])
         expected[word] = expected[word] / norm if norm else 0
     flat = np.sign(expected).reshape(-1) * np.sqrt(np.abs(expected)).reshape(-1)
-    assert np.allclose(vlad(descriptors, model), flat / np.linalg.norm(flat), atol=1e-5)
+    assert np.allclose(vlad(descriptors, weights, model), flat / np.linalg.norm(flat), atol=1e-5)
 
 
 def test_descriptors_are_root_sift() -> None:
     picture = pixels(load("cell.png"))
     small = np.asarray(Image.fromarray(picture).resize((300, 300)))
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    plain = np.asarray(cv2.SIFT.create(nfeatures=1_000, contrastThreshold=0.01).detectAndCompute(grey, None)[1])
-    assert np.allclose(describe(small), np.sqrt(plain / plain.sum(axis=1, keepdims=True)), atol=1e-6)
+    keypoints, plain = cv2.SIFT.create(nfeatures=1_000, contrastThreshold=0.01).detectAndCompute(grey, None)
+    plain = np.asarray(plain)
+    descriptors, sizes = describe(small)
+    assert np.allclose(descriptors, np.sqrt(plain / plain.sum(axis=1, keepdims=True)), atol=1e-6)
+    assert np.array_equal(sizes, np.array([keypoint.size for keypoint in keypoints], np.float32))
+
+
+def test_large_keypoints_count_more_as_the_root_of_their_size(embedder: SiftEmbedder) -> None:
+    picture = pixels(load("coins.png"))
+    descriptors, sizes = describe(picture)
+    assert sizes.max() > 4 * sizes.min()
+    expected = shorten(vlad(descriptors, np.sqrt(sizes), load_model(DEFAULT, None)), DIM)
+    assert np.array_equal(embedder.embed([picture])[0], expected)
 
 
 def test_shortening_keeps_cosines() -> None:
@@ -93,7 +104,7 @@ def test_shortening_keeps_cosines() -> None:
 
 
 def test_a_trained_model_is_the_same_for_any_number_of_threads_and_survives_its_file(tmp_path: Path) -> None:
-    descriptors = [describe(pixels(Image.open(path).convert("RGB"))) for path in real_pictures()[:12]]
+    descriptors = [describe(pixels(Image.open(path).convert("RGB")))[0] for path in real_pictures()[:12]]
     models = []
     for threads in (1, 4):
         faiss.omp_set_num_threads(threads)
