@@ -3,13 +3,14 @@
 import errno
 import os
 import resource
+import signal
 import sqlite3
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import ImgrecError, MachineError
+from storage.pool import WorkerDiedError
 
 # https://sqlite.org/rescode.html
 _OF_SQLITE = {
@@ -62,8 +63,10 @@ def explaining(library: Path) -> Iterator[None]:
 
 def explain(error: BaseException, library: Path) -> str | None:
     """Say in one line what the machine refused to a run on `library`, and what to do; None if it is something else."""
-    if isinstance(error, BrokenProcessPool):
-        return f"worker processes were killed, mostly for want of memory: use fewer --workers, {_AGAIN}"
+    if isinstance(error, WorkerDiedError):
+        killed = error.exitcode == -signal.SIGKILL
+        why = "mostly for want of memory: use fewer --workers" if killed else "whatever it was given: check the machine"
+        return f"{error}, {why}, {_AGAIN}"
     code = refusal_of(error)
     if code is None:
         return None
