@@ -15,6 +15,7 @@ import pytest
 
 from search import Searcher
 from search.doctor import Diagnosis, examine
+from search.index import update_index
 from search.layout import IndexFolder
 from storage.errors import LibraryLockedError
 from storage.library import Library
@@ -129,8 +130,6 @@ def ingest_nothing(library: Library) -> None:
     for name in ("color", "combo_color_sift"):
         folder = IndexFolder(library.indexes_dir, name)
         manifest = folder.read_manifest()
-        from search.index import update_index
-
         with Registry.open_for_writing(library.registry_path) as registry:
             update_index(
                 registry, library.shards_dir, folder, manifest.members, manifest.vector_settings, PARAMETERS, True
