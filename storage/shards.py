@@ -4,6 +4,7 @@ Columns: `content_hash` (32 bytes) and `vector` (fixed-size list of float32). Th
 modality, fingerprint, the contents that got no vector (status and reason), and a checksum over all of it.
 """
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from storage.atomic import atomic_path
 from storage.errors import ShardError
+from storage.refusals import refusal_of
 
 FORMAT = "imgrec-shard-1"
 # A picture that is fine and of which a modality has nothing to say: no failure of the image.
@@ -26,6 +28,8 @@ NO_FEATURES = "no_features"
 NOT_FINITE = "not_finite"
 OF_ONE_MODALITY = (NO_FEATURES, NOT_FINITE)
 _METADATA_KEY = b"imgrec"
+# Not memory: a damaged file may ask for any amount.
+_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def read_shard(path: Path) -> Shard:
 
     Raises:
         ShardError: it is damaged, no shard, or does not hold what its checksum says.
+        OSError: the machine refuses to read it, which says nothing about the shard.
     """
     try:
         with pq.ParquetFile(path) as file:  # read_table would import pandas
@@ -113,7 +118,7 @@ def read_shard(path: Path) -> Shard:
         )
         intact = shard.checksum == facts["checksum"]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, ShardError):
+        if isinstance(error, ShardError) or refusal_of(error) in _OF_THE_MACHINE:
             raise
         raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
     if not intact:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,19 @@ def test_a_shard_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(ShardError, match="is damaged"):
             read_shard(path)
+
+
+def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_shard(path, make_shard(1))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            read_shard(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(read_shard(path).vectors) == 1
 
 
 def test_a_shard_that_is_not_there_is_damaged(tmp_path: Path) -> None:
