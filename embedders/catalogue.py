@@ -1,35 +1,48 @@
-"""Which embedders there are. A further one is one file and one line here."""
+"""Which embedders there are. A further one is one file and one line: here, or in another package's entry points."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from embedders.base import Embedder
 from embedders.color import ColorEmbedder
 from embedders.efficientnet import EfficientNetEmbedder
-from embedders.errors import UnknownEmbedderError
+from embedders.errors import DuplicateEmbedderError, UnknownEmbedderError
 from embedders.sift import SiftEmbedder
 from embedders.sift_model import DEFAULT, model_path, read_model
 
 # From a library's vector settings and its folder of models (None outside of a library).
-EMBEDDERS: dict[str, Callable[[Mapping[str, Any], Path | None], Embedder]] = {
+Factory = Callable[[Mapping[str, Any], Path | None], Embedder]
+
+EMBEDDERS: dict[str, Factory] = {
     "color": ColorEmbedder.from_settings,
     "efficientnet": EfficientNetEmbedder.from_settings,
     "sift": SiftEmbedder.from_settings,
 }
+# Where installed packages name theirs: modality = "module:factory" (https://packaging.python.org/specifications/entry-points).
+ENTRY_POINTS = "imgrec.embedders"
 
 
 def create_embedder(modality: str, vector_settings: Mapping[str, Any], models_dir: Path | None = None) -> Embedder:
     """Make the embedder of a modality from a library's vector settings and its models.
 
     Raises:
-        UnknownEmbedderError: the name is not in the catalogue.
+        UnknownEmbedderError: neither the catalogue nor an installed package has an embedder of this name.
+        DuplicateEmbedderError: two of them have one of the same name.
         EmbedderParameterError: a setting is out of range.
         ModelFileError: learnt weights are missing or damaged.
     """
-    if modality not in EMBEDDERS:
-        raise UnknownEmbedderError(f"no modality {modality!r}: there are {', '.join(sorted(EMBEDDERS))}")
-    return EMBEDDERS[modality](vector_settings, models_dir)
+    installed = _installed()
+    if modality in installed:
+        factory: Factory = installed[modality].load()
+    elif modality in EMBEDDERS:
+        factory = EMBEDDERS[modality]
+    else:
+        known = ", ".join(sorted({*EMBEDDERS, *installed}))
+        raise UnknownEmbedderError(f"no modality {modality!r}: there are {known}")
+    return factory(vector_settings, models_dir)
 
 
 def create_embedders(
@@ -52,3 +65,17 @@ def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
     """
     for path in model_files(vector_settings, models_dir):
         read_model(path, vector_settings["sift_model"])
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    """The embedders that other installed packages bring, by name; none is imported yet."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in EMBEDDERS or point.name in found:
+            package = point.dist.name if point.dist else point.value
+            raise DuplicateEmbedderError(
+                f"{package} brings an embedder {point.name!r}, and there is one: uninstall either"
+            )
+        found[point.name] = point
+    return found

@@ -44,7 +44,9 @@ class EfficientNetEmbedder(LearnedEmbedder):
         )
 
     @classmethod
-    def from_settings(cls, vector_settings: Mapping[str, Any], _models_dir: Path | None) -> "EfficientNetEmbedder":
+    def from_settings(
+        cls, vector_settings: Mapping[str, Any], _models_dir: Path | None = None
+    ) -> "EfficientNetEmbedder":
         return cls(vector_settings["decode_min_side"])
 
     def load(self) -> None:

@@ -7,6 +7,10 @@ class UnknownEmbedderError(ImgrecError, LookupError):
     """No embedder has this name."""
 
 
+class DuplicateEmbedderError(ImgrecError, ValueError):
+    """Two embedders have the same name, so nobody knows which one made a vector."""
+
+
 class EmbedderParameterError(ImgrecError, ValueError):
     """A parameter of an embedder is out of range."""
 
