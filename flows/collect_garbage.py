@@ -6,11 +6,13 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from conf.settings import Settings
+from flows.run import skipped_if_locked
 from search import garbage
 from search.layout import KEEP_REPLACED_S
 
 
 @flow(name="collect-garbage", flow_run_name="gc")
+@skipped_if_locked
 def collect_garbage(
     library: Path | str | None = None,
     delete: bool = False,
