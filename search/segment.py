@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from search.errors import IndexDamagedError
 from storage.atomic import sync, write_atomic
+from storage.refusals import is_refused
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -108,6 +109,7 @@ def open_segment(folder: Path, images: int) -> Segment:
 
     Raises:
         IndexDamagedError: files are missing, or do not hold `images` ids.
+        OSError, RuntimeError: the machine refuses to open them.
     """
     try:
         index = faiss.read_index(os.fspath(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
@@ -115,6 +117,8 @@ def open_segment(folder: Path, images: int) -> Segment:
         ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r"))
         starts = np.asarray(np.load(folder / "starts.npy", mmap_mode="r"))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
+        if is_refused(error):
+            raise
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
     if len(ids) != images or len(starts) != index.ntotal + 1 or (images and starts[-1] != images):
         raise IndexDamagedError(

@@ -24,6 +24,8 @@ _OF_SQLITE = {
 }
 # FAISS and Arrow only carry them in the text of another error.
 _IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
+# Not memory: a damaged file may ask for any amount.
+_NOT_OPENED = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
 _AGAIN = "then run the command again: it goes on from here"
 
 
@@ -31,6 +33,8 @@ def refusal_of(error: BaseException) -> int | None:
     """Return the errno of what the machine refused, whoever reports it; None if `error` is something else."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # tempfile's, which does not say why either
+        return _why_not_opened() or error.errno
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if isinstance(error, sqlite3.Error):
@@ -41,6 +45,11 @@ def refusal_of(error: BaseException) -> int | None:
     if isinstance(error, OSError | RuntimeError):
         return next((code for code in _IN_TEXT if os.strerror(code) in str(error)), None)
     return None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the machine refuses to open a file, which says nothing about what the file holds."""
+    return refusal_of(error) in _NOT_OPENED
 
 
 @contextmanager
@@ -87,7 +96,7 @@ def explain(error: BaseException, library: Path) -> str | None:
 
 
 def _why_not_opened() -> int | None:
-    """SQLite does not say why it could not open a file: see whether any file can be."""
+    """Where it is not said why no file could be opened: see whether any can be."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

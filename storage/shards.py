@@ -4,7 +4,6 @@ Columns: `content_hash` (32 bytes) and `vector` (fixed-size list of float32). Th
 modality, fingerprint, the contents that got no vector (status and reason), and a checksum over all of it.
 """
 
-import errno
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from storage.atomic import atomic_path
 from storage.errors import ShardError
-from storage.refusals import refusal_of
+from storage.refusals import is_refused
 
 FORMAT = "imgrec-shard-1"
 # A picture that is fine and of which a modality has nothing to say: no failure of the image.
@@ -28,8 +27,6 @@ NO_FEATURES = "no_features"
 NOT_FINITE = "not_finite"
 OF_ONE_MODALITY = (NO_FEATURES, NOT_FINITE)
 _METADATA_KEY = b"imgrec"
-# Not memory: a damaged file may ask for any amount.
-_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def read_shard(path: Path) -> Shard:
         )
         intact = shard.checksum == facts["checksum"]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, ShardError) or refusal_of(error) in _OF_THE_MACHINE:
+        if isinstance(error, ShardError) or is_refused(error):
             raise
         raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
     if not intact:

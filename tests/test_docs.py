@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGE = DOCS / "settings.md"
 COMMANDS = [
-    line.removeprefix("$ imgrec ")
+    command.strip().removeprefix("imgrec ")
     for page in sorted(DOCS.glob("*.md"))
     for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
     for line in block.splitlines()
-    if line.startswith("$ imgrec ")
+    for command in line.removeprefix("$ ").split("&&")
+    if command.strip().startswith("imgrec ")
 ]
 
 
