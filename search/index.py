@@ -92,6 +92,7 @@ def update_index(
     has other parameters or fingerprints, or has too many of either. Nothing is published when nothing changed.
     """
     started = time.perf_counter()
+    folder.tidy()
     live = _live_ids(registry, members)
     current = _open_current(folder, members, parameters)
     if current is None and len(live) == 0:
@@ -103,7 +104,6 @@ def update_index(
         if manifest.parameters != parameters_kept:  # efSearch is read at searching: no segment changes
             segments, masks = change.keep(manifest.segments)
             manifest = folder.publish(members, vector_settings, parameters_kept, segments, masks)
-        folder.tidy()
         _mirror_rows(registry, folder, manifest)
         return IndexReport(manifest, "unchanged", 0, 0, time.perf_counter() - started, folder.size(manifest), None)
     recall, masks, action, build_s = None, {}, "built", 0.0
