@@ -98,6 +98,7 @@ def update_index(
     those of the current one is only written: `publish` makes all of them current, one right after the other.
     """
     started = time.perf_counter()
+    folder.tidy()
     live = live_ids(registry, members)
     current = _open_current(registry, folder, members, parameters)
     if current is None and len(live) == 0:
@@ -112,7 +113,6 @@ def update_index(
             manifest = folder.write_version(members, vector_settings, parameters_kept, segments, masks)
         if published:
             publish(registry, folder, manifest)
-            folder.tidy()
         seconds, size = time.perf_counter() - started, folder.size(manifest)
         return IndexReport(manifest, "unchanged", 0, 0, seconds, size, None, published)
     recall, masks, action, build_s = None, {}, "built", 0.0

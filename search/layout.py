@@ -185,14 +185,13 @@ class IndexFolder:
 
     def tidy(self) -> None:
         """Remove what no reader has a use for: a killed ingest leaves some."""
-        kept = next(iter(self.versions()[1:]), None)
-        for folder in self.leftovers(0 if keeps_open_files(self.root) else KEEP_REPLACED_S, kept):
+        for folder in self.leftovers(0 if keeps_open_files(self.root) else KEEP_REPLACED_S, self.versions()[:2]):
             shutil.rmtree(folder)
 
-    def leftovers(self, keep_replaced_s: float, kept: str | None = None) -> list[Path]:
+    def leftovers(self, keep_replaced_s: float, kept: Sequence[str] = ()) -> list[Path]:
         """List versions that were replaced longer ago than this, and segments that no other version names.
 
-        The current version and `kept` are never among them. Only for the holder of the library's lock: a version
+        The current version and those `kept` are never among them. Only for the holder of the library's lock: a version
         that is being written is named by nothing yet.
         """
         versions = self.kept_versions(keep_replaced_s, kept)
@@ -204,15 +203,15 @@ class IndexFolder:
             folder for folder in _folders(self.segment_dir("x").parent) if folder.name not in segments
         ]
 
-    def kept_versions(self, keep_replaced_s: float, kept: str | None = None) -> set[str]:
-        """The versions that a reader may have open: the current one, `kept`, and those replaced not longer ago."""
-        always = {self.current_version(), kept}
+    def kept_versions(self, keep_replaced_s: float, kept: Sequence[str] = ()) -> set[str]:
+        """The versions that a reader may have open: the current one, those `kept`, those not replaced for longer."""
+        always = {self.current_version(), *kept}
         horizon = time.time() - keep_replaced_s
         versions = sorted((self._written_s(folder), folder.name) for folder in _folders(self.version_dir("x").parent))
         replaced_s = [*(written_s for written_s, _ in versions[1:]), 0.0]
         return {
             name
-            for (written_s, name), when in zip(versions, replaced_s, strict=True)
+            for (written_s, name), when in zip(versions, replaced_s, strict=False)
             if written_s and (name in always or when > horizon)
         }
 

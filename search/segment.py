@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,12 +69,16 @@ def build_flat(batches: Iterable[tuple[Ids, Vectors]], total: int, dim: int) -> 
 def write_segment(folder: Path, segment: Segment) -> None:
     """Write a segment; it takes part in nothing until a manifest names it."""
     folder.mkdir(parents=True)
-    faiss.write_index(segment.index, os.fspath(folder / "index.faiss"))
-    _write_array(folder / "ids.npy", segment.ids)
-    _write_array(folder / "starts.npy", segment.starts)
-    for path in (*folder.iterdir(), folder):
-        sync(path)
-    write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder)).encode())
+    try:
+        _write_index(folder / "index.faiss", segment.index)
+        _write_array(folder / "ids.npy", segment.ids)
+        _write_array(folder / "starts.npy", segment.starts)
+        for path in (*folder.iterdir(), folder):
+            sync(path)
+        write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder)).encode())
+    except BaseException:
+        shutil.rmtree(folder)  # on a full disk, half a segment is in the way of the next one
+        raise
 
 
 def verify_segment(folder: Path, thorough: bool = False) -> None:
@@ -126,6 +131,26 @@ def open_segment(folder: Path, images: int) -> Segment:
             "`imgrec ingest` builds it anew"
         )
     return Segment(index, ids, starts)
+
+
+def _write_index(path: Path, index: faiss.Index) -> None:
+    """Write what `faiss.write_index` writes to a path; that does not tell when the last bytes find no space."""
+    failures: list[OSError] = []
+    with open(path, "wb") as file:
+
+        def write(data: bytes) -> None:
+            try:
+                file.write(data)
+            except OSError as error:
+                failures.append(error)
+                raise
+
+        try:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+        except Exception:
+            if failures:
+                raise failures[0] from None
+            raise
 
 
 def _write_array(path: Path, array: Ids) -> None:

@@ -84,10 +84,9 @@ def _shards(library: Path) -> int:
     return len([path for path in library.glob("shards/*/*/*.parquet") if not path.name.startswith(".")])
 
 
-@pytest.mark.parametrize("shards", [0, 2, 6])
-def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Path, start: Start, shards: int) -> None:
+def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Path, start: Start) -> None:
     killed = start(many_photos, library)
-    _wait(lambda: (library / "registry.sqlite").exists() and _shards(library) >= shards, 60)
+    _wait(lambda: _shards(library) >= 2, 60)
     killed.kill()  # the driver only: its workers must notice by themselves
     killed.communicate()
     wait_until_gone(killed.pid)

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -486,20 +488,18 @@ def test_damaged_checksums_vouch_for_nothing(vectors: VectorLibrary, content: by
 def test_an_update_killed_just_after_publishing_is_completed_by_the_next(
     vectors: VectorLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def die_after_publishing(folder: IndexFolder) -> None:
+        if folder.current_version() != before:
+            raise KeyboardInterrupt
+
     vectors.add(random_rows(30, 8))
     vectors.update()
-    vectors.add(random_rows(30, 8, seed=1))
-
-    def die(folder: IndexFolder) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(IndexFolder, "tidy", die)
-        vectors.update()
-    vectors.add(random_rows(1, 8, seed=2))
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(IndexFolder, "tidy", die)
-        vectors.update()
+    for seed in (1, 2):
+        before = vectors.folder.current_version()
+        vectors.add(random_rows(30, 8, seed))
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(IndexFolder, "tidy", die_after_publishing)
+            vectors.update()
     assert len(vectors.folder.versions()) == 3
     assert vectors.update().action == "unchanged"
     assert len(vectors.folder.versions()) == 2
@@ -540,6 +540,33 @@ def test_an_index_of_a_newer_format_is_built_anew(vectors: VectorLibrary) -> Non
     path = files_of_current(vectors.folder)["manifest"]
     path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
     assert vectors.update().action == "built"
+
+
+def test_a_segment_that_finds_no_space_is_told_and_leaves_nothing(vectors: VectorLibrary) -> None:
+    vectors.add(random_rows(600, 8))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            vectors.update()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert vectors.folder.segments() == []
+    vectors.update()
+    assert_exact(vectors)
+
+
+def test_the_last_bytes_of_an_index_that_find_no_space_are_told() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        segment._write_index(Path("/dev/full"), faiss.IndexFlatIP(8))
+
+
+def test_what_a_killed_update_left_is_gone_before_the_next_one_needs_the_space(vectors: VectorLibrary) -> None:
+    vectors.add(random_rows(30, 8))
+    vectors.update()
+    (vectors.folder.root / "segments" / "half").mkdir()
+    assert vectors.update().action == "unchanged"
+    assert "half" not in vectors.folder.segments()
 
 
 # Where vectors come from
