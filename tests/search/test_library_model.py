@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from embedders.catalogue import create_embedder
-from search import index
+from search import garbage, index
+from search.errors import IndexDamagedError, IndexNotFoundError
 from search.layout import IndexFolder
 from search.reader import IndexReader
 from storage import mirror
@@ -142,6 +144,18 @@ class LifeOfALibrary(RuleBasedStateMachine):
             TRAP.set(self.library.root, 0)
             self.check()
 
+    @rule(steps=st.integers(0, 40), missing_days=st.sampled_from([None, 0.0]))
+    def collect_garbage(self, steps: int, missing_days: float | None) -> None:
+        """It may crash too, and changes nothing but that photos that are gone may be forgotten."""
+        TRAP.set(self.library.root, steps)
+        with suppress(Crash, IndexNotFoundError, IndexDamagedError):  # what a crash left without a current version
+            garbage.collect_garbage(self.library.root, True, 0, missing_days)
+        TRAP.set(self.library.root, 0)
+        if missing_days is not None:
+            with Registry.open_for_reading(self.library.registry_path) as registry:
+                left = {row[0] for row in registry.connection.execute("SELECT id FROM images")}
+            self.ids = {image_id: content for image_id, content in self.ids.items() if image_id in left}
+
     @rule()
     def complete(self) -> None:
         self.ingest()
@@ -180,5 +194,5 @@ class LifeOfALibrary(RuleBasedStateMachine):
         assert not list(self.library.root.rglob(".tmp-*"))
 
 
-LifeOfALibrary.TestCase.settings = settings(max_examples=25, stateful_step_count=20)
+LifeOfALibrary.TestCase.settings = settings(max_examples=30, stateful_step_count=20)
 TestLifeOfALibrary = LifeOfALibrary.TestCase
