@@ -31,13 +31,17 @@ class IndexReader:
     def __init__(self, folder: IndexFolder, version: str | None = None) -> None:
         self.manifest: Manifest = folder.read_manifest(version)
         self._segments = [_open(folder, self.manifest, entry) for entry in self.manifest.segments]
+        self._parameters: dict[int, list[Any]] = {}  # by efSearch, one a segment: making them anew costs a tenth
 
     def search(self, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
         """Return scores and image ids, both (queries, k), best first; short rows end in id -1 and score -inf.
 
         `queries` is (N, dim) float32 of unit rows.
         """
-        results = [_search(opened, queries, k, ef_search) for opened in self._segments]
+        ef = max(ef_search, k)
+        if (parameters := self._parameters.get(ef)) is None:
+            parameters = self._parameters[ef] = [_search_parameters(opened, ef) for opened in self._segments]
+        results = [_search(*pair, queries, k) for pair in zip(self._segments, parameters, strict=True)]
         if len(results) == 1:
             return results[0]
         if not results:
@@ -81,16 +85,18 @@ def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _Open
     return _OpenSegment(segment, entry.kind, dead, faiss.IDSelectorNot(rows), (bitmap, rows))
 
 
-def _search(opened: _OpenSegment, queries: Vectors, k: int, ef_search: int) -> tuple[Vectors, Ids]:
+def _search_parameters(opened: _OpenSegment, ef: int) -> Any:
     if opened.kind == HNSW:
-        parameters = faiss.SearchParametersHNSW(sel=opened.selector, efSearch=max(ef_search, k))
-    else:
-        parameters = faiss.SearchParameters(sel=opened.selector)
+        return faiss.SearchParametersHNSW(sel=opened.selector, efSearch=ef)
+    return faiss.SearchParameters(sel=opened.selector)
+
+
+def _search(opened: _OpenSegment, parameters: Any, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
     scores, offsets = opened.segment.index.search(queries, k, params=parameters)
     if opened.segment.has_copies:
         return _with_copies(opened, scores, offsets)
     ids = opened.segment.ids[offsets]
-    if offsets[:, -1].min(initial=0) < 0:  # FAISS ends short rows with offset -1 and the lowest float
+    if any(last < 0 for last in offsets[:, -1].tolist()):  # FAISS ends short rows with offset -1 and the lowest float
         short = offsets < 0
         ids[short] = NO_ID
         scores[short] = -np.inf

@@ -137,7 +137,7 @@ class Searcher:
                 for rank, (image_id, score) in enumerate(zip(id_row, score_row, strict=True), 1)
                 if (path := paths.get(image_id)) is not None
             ]
-            for id_row, score_row in zip(id_rows, np.maximum(np.minimum(scores, 1), -1).tolist(), strict=True)
+            for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
     def _answer(self, query: _Query, top_k: int) -> Answer:
@@ -250,6 +250,11 @@ class Searcher:
                     f"index {self.index} was made by another version of {member.modality} than this program has: "
                     "run `imgrec ingest`"
                 )
+
+
+def _clipped(scores: list[float]) -> list[float]:
+    """Keep rounding from making more of a cosine than 1; for a few hits numpy would take longer."""
+    return [max(-1.0, min(1.0, score)) for score in scores]
 
 
 def _path(query: str) -> Path:
