@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from embedders.base import Embedder, EmbedderSpec, Pixels, Vectors
 from embedders.sift_model import DEFAULT, SiftModel, load_model
@@ -57,10 +58,12 @@ class SiftEmbedder(Embedder):
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         vectors = np.full((len(batch), DIM), np.nan, np.float32)
-        for row, pixels in enumerate(batch):
-            descriptors, sizes = describe(pixels)
-            if len(descriptors):
-                vectors[row] = shorten(vlad(descriptors, np.sqrt(sizes), self._model), DIM)
+        # More BLAS threads give other last bits, and in as many processes as cores they only wait for one another.
+        with _thread_pools().limit(limits=1, user_api="blas"):
+            for row, pixels in enumerate(batch):
+                descriptors, sizes = describe(pixels)
+                if len(descriptors):
+                    vectors[row] = shorten(vlad(descriptors, np.sqrt(sizes), self._model), DIM)
         return vectors
 
 
@@ -107,6 +110,11 @@ def shorten(vector: Floats, dim: int) -> Floats:
         values = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1).reshape(-1)
         step *= 2
     return _unit(values[:dim])
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @cache

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from embedders.base import Embedder, Prepared
 from embedders.catalogue import create_embedders
@@ -135,7 +134,6 @@ def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Par
 def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
     _load.cache_clear()  # one chunk at a time is enough to remember
     cv2.setNumThreads(1)  # one process a core already
-    threadpool_limits(1)  # and BLAS, whose threads would spin while they wait for one another
     chunk = read_chunk(chunk_path)
     return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
 
