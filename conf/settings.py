@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from conf.errors import SettingsError
+from storage.library import DEFAULT_MODELS_ROOT
 
 SETTINGS_FILE = "imgrec.toml"
 DEFAULT_LIBRARY = Path("~/.local/share/imgrec/library")
@@ -73,6 +74,10 @@ class Settings(BaseSettings):
         DEFAULT_LIBRARY.expanduser(), validate_default=True, description="folder of the library"
     )
 
+    models_root: FolderPath = Field(
+        DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
+    )
+
     # Vectors: bins and decode_min_side change them, so a library keeps those of its creation
     modalities: Names | None = Field(
         None, min_length=1, description="modalities to compute; a library remembers its own"
@@ -88,6 +93,9 @@ class Settings(BaseSettings):
     # Work
     batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where models run: auto, cpu, cuda:N, mps"
+    )
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; default: one a core")
     retries: int = Field(
         3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again"

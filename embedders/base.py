@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedders.machine import Machine
 from storage.shards import NO_FEATURES, NOT_FINITE
 
 Pixels = NDArray[np.uint8]
@@ -76,7 +77,7 @@ class LearnedEmbedder(Embedder):
         return NOT_FINITE, f"{self.spec.name} makes numbers of this picture that are not finite"
 
     @abstractmethod
-    def load(self) -> None:
+    def load(self, machine: Machine) -> None:
         """Load the weights, which takes seconds; loaded ones stay.
 
         Raises:
@@ -89,7 +90,7 @@ class LearnedEmbedder(Embedder):
 
     @abstractmethod
     def forward(self, batch: Prepared) -> Vectors:
-        """Embed N > 0 prepared images, stacked, into (N, dim) float32 rows of L2 norm 1."""
+        """Embed N > 0 prepared images, stacked, into (N, dim) float32 rows of L2 norm 1. `load` comes first."""
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         if not batch:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from embedders.machine import Machine
 from storage.atomic import write_atomic
+from storage.library import DEFAULT_MODELS_ROOT
 from storage.pending import Pending
 
 
@@ -27,6 +29,12 @@ class Chunk:
     decode_timeout_s: float
     pending: tuple[Pending, ...]
     model_batch_size: int = 32
+    models_root: str = str(DEFAULT_MODELS_ROOT)
+    device: str = "auto"
+
+    @property
+    def machine(self) -> Machine:
+        return Machine(Path(self.models_root), self.device)
 
     @property
     def digest(self) -> str:

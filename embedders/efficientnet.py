@@ -14,6 +14,7 @@ from PIL import Image
 
 from embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
 from embedders.errors import ModelFileError
+from embedders.machine import Machine
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class EfficientNetEmbedder(LearnedEmbedder):
     ) -> "EfficientNetEmbedder":
         return cls(vector_settings["decode_min_side"])
 
-    def load(self) -> None:
+    def load(self, _machine: Machine) -> None:
         _network(weights_path())
 
     def prepare(self, pixels: Pixels) -> Prepared:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
+from embedders.machine import Machine
 from embedders.parts import Part
 
 # Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
@@ -23,12 +24,12 @@ class ForwardStage:
         ModelFileError: weights are missing or damaged.
     """
 
-    def __init__(self, embedders: Mapping[str, Embedder], batch_size: int) -> None:
+    def __init__(self, embedders: Mapping[str, Embedder], batch_size: int, machine: Machine) -> None:
         self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
         self._batch_size = batch_size
         with _one_at_a_time:
             for embedder in self._learned.values():
-                embedder.load()
+                embedder.load(machine)
 
     @property
     def images_wanted(self) -> int:

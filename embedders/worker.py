@@ -56,7 +56,7 @@ def embed_chunk(
     """
     chunk = read_chunk(chunk_path)
     embedders = _checked_embedders(chunk)
-    stage = ForwardStage(embedders, chunk.model_batch_size)
+    stage = ForwardStage(embedders, chunk.model_batch_size, chunk.machine)
     in_flight = max(in_flight, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
     parts = []
 

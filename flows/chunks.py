@@ -45,5 +45,7 @@ def write_chunks(
                 decode_timeout_s=chosen.decode_timeout_s,
                 pending=tuple(pending),
                 model_batch_size=chosen.model_batch_size,
+                models_root=str(chosen.models_root),
+                device=chosen.device,
             )
             yield WrittenChunk(chunk.write(library.chunks_dir), len(pending), sum(entry.size for entry in pending))

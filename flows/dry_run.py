@@ -13,6 +13,7 @@ import numpy as np
 from conf.settings import Settings
 from embedders.base import Embedder, LearnedEmbedder
 from embedders.catalogue import create_embedders
+from embedders.machine import Machine
 from flows.libraries import preview_library
 from storage import identity
 from storage.errors import ImageError
@@ -57,7 +58,7 @@ def estimate_ingest(settings: Settings) -> Estimate:
     a_picture = seconds / max(len(sample), 1) / (settings.workers or available_cpus())
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
     if sample:
-        a_picture += _time_models(embedders.values())
+        a_picture += _time_models(embedders.values(), Machine(settings.models_root, settings.device))
     vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
     return Estimate(
         found=comparison.found,
@@ -86,13 +87,13 @@ def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: fl
     return time.perf_counter() - started
 
 
-def _time_models(embedders: Iterable[Embedder]) -> float:
+def _time_models(embedders: Iterable[Embedder], machine: Machine) -> float:
     """Seconds a picture of all forward passes, which have all cores for themselves and cost the same for any."""
     seconds = 0.0
     for embedder in embedders:
         if isinstance(embedder, LearnedEmbedder):
             batch = np.stack([embedder.prepare(np.zeros((8, 8, 3), np.uint8))] * FORWARD_SAMPLE)
-            embedder.load()
+            embedder.load(machine)
             embedder.forward(batch[:1])  # the first one starts threads
             started = time.perf_counter()
             embedder.forward(batch)

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from conf.settings import Settings
+from embedders.machine import Machine
 from search.searcher import Answer
 from storage.library import open_library
 from tasks.search import search
@@ -37,7 +38,8 @@ def search_images(
     chosen = Settings.load(library=library, top_k=top_k, **(settings or {}))
     started_s = time.time()
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
-    answers = search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores)
+    machine = Machine(chosen.models_root, chosen.device)
+    answers = search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine)
     if answers:
         parameters = {
             "index": answers[0].index,

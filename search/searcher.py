@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedders.base import Embedder
+from embedders.base import Embedder, LearnedEmbedder
 from embedders.catalogue import create_embedders
 from embedders.errors import EmbedderParameterError
+from embedders.machine import Machine
 from search.errors import IndexDamagedError, QueryError
 from search.fusion import COMBINED, combine
 from search.layout import IndexFolder, Member, list_indexes
@@ -74,11 +75,17 @@ class Searcher:
     """
 
     def __init__(
-        self, library: Path | str, index: str | None = None, ef_search: int | None = None, max_megapixels: float = 256
+        self,
+        library: Path | str,
+        index: str | None = None,
+        ef_search: int | None = None,
+        max_megapixels: float = 256,
+        machine: Machine = Machine(),
     ) -> None:
         self.library = open_library(Path(library))
         self._ef_search = ef_search
         self._max_megapixels = max_megapixels
+        self._machine = machine
         self._stack = ExitStack()
         self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
         self._folder = IndexFolder(self.library.indexes_dir, index or default_index(self.library.indexes_dir))
@@ -203,6 +210,9 @@ class Searcher:
             raise QueryError(f"query {printable(query)}: {error}") from error
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
+        for embedder in wanted:
+            if isinstance(embedder, LearnedEmbedder):
+                embedder.load(self._machine)
         embeddings = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
         vectors = {modality: vector for modality, vector in embeddings.items() if np.isfinite(vector).all()}
         embedded = time.perf_counter()

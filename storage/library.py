@@ -13,6 +13,8 @@ from storage.atomic import write_atomic
 from storage.errors import LibraryFormatError, LibraryNotFoundError
 
 FORMAT_VERSION = 1
+# Weights of learned embedders, which are large and the same for all libraries.
+DEFAULT_MODELS_ROOT = Path("~/.local/share/imgrec/models").expanduser()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from embedders.machine import Machine
 from search.searcher import Answer, Searcher
 
 
@@ -17,7 +18,8 @@ def search(
     top_k: int = 10,
     ef_search: int | None = None,
     all_scores: bool = False,
+    machine: Machine = Machine(),
 ) -> list[Answer]:
     """Find the images most like each query; see `search.Searcher.search`."""
-    with Searcher(library, index, ef_search) as searcher:
+    with Searcher(library, index, ef_search, machine=machine) as searcher:
         return searcher.search(queries, top_k, all_scores)

