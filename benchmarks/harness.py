@@ -167,11 +167,13 @@ def _bmp_header(width: int, height: int) -> bytes:
 
 def vector_library(count: int, *others: str) -> Library:
     """A library of `count` colour vectors, and of other modalities, without photos; the next benchmark finds it."""
-    root = BENCH / "-".join(["vectors", *others, str(count)])
-    if not (root / "complete").exists():
+    root, modalities = BENCH / "-".join(["vectors", *others, str(count)]), ("color", *others)
+    embedders = create_embedders(modalities, DEFAULTS.vector_settings())
+    made_by, complete = " ".join(embedder.spec.fingerprint for embedder in embedders.values()), root / "complete"
+    if not complete.exists() or complete.read_text() != made_by:
         shutil.rmtree(root, ignore_errors=True)
-        _fill_library(root, count, ("color", *others))
-        (root / "complete").touch()
+        _fill_library(root, count, modalities)
+        complete.write_text(made_by)
     return open_library(root)
 
 

@@ -136,13 +136,13 @@ class Searcher:
     def _hits(self, vectors: Vectors, top_k: int) -> list[list[Hit]]:
         scores, ids = self._reader.search(vectors, top_k, self.ef_search)
         id_rows = ids.tolist()
-        paths = self._registry.paths({image_id for row in id_rows for image_id in row})
+        paths = iter(self._registry.paths([image_id for row in id_rows for image_id in row]))
         only = self._members[0].modality if len(self._members) == 1 else None
         return [
             [
                 Hit(rank, image_id, path[0], score, {only: score} if only else {}, path[1])
-                for rank, (image_id, score) in enumerate(zip(id_row, score_row, strict=True), 1)
-                if (path := paths.get(image_id)) is not None
+                for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
+                if path is not None
             ]
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]

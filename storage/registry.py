@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from storage.database import Database
 from storage.errors import CRASHED_DECODER, DECODER_HANGS
+from storage.images import printable
 from storage.names import vector_table
 from storage.shards import Failure, Shard
 
@@ -73,13 +74,17 @@ class Registry(Database):
             found.update({row[0]: ImageRow(*row) for row in rows})
         return found
 
-    def paths(self, ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """Map ids to their path, as it is printed and as it is opened; ids that are unknown are left out."""
-        found = {}
-        for some in _slices(list(ids)):
-            rows = self.connection.execute(f"SELECT id, path, raw_path FROM images WHERE id IN ({_marks(some)})", some)
-            for image_id, path, raw in rows:
-                found[image_id] = (path, path if raw is None else os.fsdecode(raw))
+    def paths(self, ids: Sequence[int]) -> list[tuple[str, str] | None]:
+        """Return the path of each id, as it is printed and as it is opened; None for ids that are unknown.
+
+        Each id has a subquery of its own: SQLite sorts the values of an IN first, which costs a fifth of a look-up.
+        """
+        found: list[tuple[str, str] | None] = []
+        for some in _slices(ids):
+            row = self.connection.execute(f"SELECT {','.join([_PATH] * len(some))}", some).fetchone()
+            found += [
+                (path, path) if isinstance(path, str) else path and (printable(path), os.fsdecode(path)) for path in row
+            ]
         return found
 
     def live_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
@@ -301,6 +306,9 @@ class Registry(Database):
 
     def forget_shards(self, paths: Iterable[str]) -> None:
         self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))
+
+
+_PATH = "(SELECT ifnull(raw_path, path) FROM images WHERE id = ?)"
 
 
 def _slices(ids: Sequence[int]) -> Iterator[list[int]]:
