@@ -13,7 +13,14 @@ from flows.console import FAILED, INTERRUPTED, WRONG_USAGE, complain
 from storage.errors import ImgrecError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class CommandsInOrder(click.Group):
+    """Lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=CommandsInOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="image-recommender", prog_name="imgrec")
 @click.option("--verbose", "-v", is_flag=True, help="Show Prefect's log, and tracebacks of errors.")
 @click.pass_context

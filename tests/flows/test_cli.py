@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -287,7 +288,10 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
 
 
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:
-    for command in ("ingest", "search", "status", "failures", "sql", "reembed", "train", "gc", "doctor", "backup"):
+    commands = re.findall(r"^  (\w+)  ", imgrec("--help").out.split("Commands:")[1], re.MULTILINE)
+    assert commands[:4] == ["ingest", "search", "status", "failures"]  # in the order of use
+    assert {"sql", "scan", "embed", "index", "reembed", "train", "gc", "doctor", "backup"} <= set(commands)
+    for command in commands:
         ran = imgrec(command, "--help")
         assert ran.code == 0
         assert f"imgrec {command}" in ran.out
