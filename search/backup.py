@@ -24,6 +24,7 @@ from storage.atomic import atomic_path, remove_stale_temporaries, write_atomic
 from storage.library import Library, open_library
 from storage.lock import HOLDER, writer_lock
 from storage.registry import Registry
+from storage.shard_rows import shard_files
 from storage.shards import list_shards
 
 MARK = "backup.json"
@@ -119,7 +120,7 @@ def _copy(library: Library, copy: Library, backup: Backup) -> None:
     with atomic_path(copy.registry_path) as temporary:
         _snapshot(library.registry_path, temporary)
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-            for name in Registry(connection).shard_files():
+            for name in shard_files(Registry(connection)):
                 backup.copy(library.shards_dir / name, copy.shards_dir / name)
     with Registry.open_for_writing(copy.registry_path) as registry:
         for manifest in manifests:
