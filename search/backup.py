@@ -18,8 +18,9 @@ from typing import Any
 from embedders.catalogue import model_files
 from search.doctor import examine
 from search.errors import BackupError, IndexDamagedError
-from search.index import IndexParameters, publish
+from search.index import IndexParameters
 from search.layout import KEEP_REPLACED_S, IndexFolder, Manifest, published_indexes
+from search.publishing import publish
 from storage.atomic import atomic_path, remove_stale_temporaries, write_atomic
 from storage.library import Library, open_library
 from storage.lock import HOLDER, writer_lock

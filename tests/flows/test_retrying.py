@@ -34,10 +34,12 @@ def run(launcher: Launcher, home: Path) -> Ingest:
     """Run a command on home/library in processes that load the hostile decoder; return its report."""
     environment = {**hostile.install(home / "plugin"), "IMGREC_WORKERS": "2", "IMGREC_RETRIES": "0"}
     library = home / "library"
-    options = {"library": library, "environment": environment, "constants": {"storage.failures.MEMORY_RETRIES": 1}}
+    once = {"storage.failures.MEMORY_RETRIES": 1}
 
     def run(*arguments: object) -> Any:
-        ended = launcher.run(*arguments, "--library", library, "--json", **options)
+        ended = launcher.run(
+            *arguments, "--library", library, "--json", library=library, environment=environment, constants=once
+        )
         wait_until_gone(ended.pid)
         assert ended.code == 0, ended
         return ended.report
