@@ -146,6 +146,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError("; ".join(_explain(details) for details in error.errors())) from None
 
+    def limits(self) -> dict[str, float]:
+        """The settings that refuse a picture as it is; where they grow, it is tried again."""
+        return {"max_megapixels": self.max_megapixels, "decode_timeout_s": self.decode_timeout_s}
+
     def given_vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as far as some source named them."""
         return {name: value for name, value in self.vector_settings().items() if name in self.model_fields_set}

@@ -7,6 +7,7 @@ from flows.run import Run, run_name
 from search.index import IndexReport
 from storage.errors import ImgrecError
 from storage.scan import ScanReport
+from storage.shard_rows import shard_bytes
 from tasks.tracking import RunRecord, TrackedRun, postpone, track
 
 
@@ -20,6 +21,7 @@ def close_run(
     scanned: ScanReport | None = None,
     embedded: Embedded | None = None,
     built: dict[str, IndexReport] | None = None,
+    retried: int = 0,
 ) -> RunReport:
     """Report what the stages did, and log it as an MLflow run of the experiment `imgrec-<what>`.
 
@@ -37,6 +39,7 @@ def close_run(
         failures=run.registry.count_failures(),
         bytes_on_disk=_bytes_on_disk(run, built or {}),
         seconds=run.stages.seconds,
+        retried=retried,
     )
     report = replace(report, tracked=_track(run, what, report))
     if report.failed_share > run.chosen.max_failed_share:
@@ -72,6 +75,6 @@ def _bytes_on_disk(run: Run, built: dict[str, IndexReport]) -> dict[str, int]:
     home = run.library
     return {
         "registry": sum(path.stat().st_size for path in home.root.glob(f"{home.registry_path.name}*")),
-        "shards": run.registry.shard_bytes(),
+        "shards": shard_bytes(run.registry),
         "indexes": sum(report.bytes for report in built.values()),
     }

@@ -1,5 +1,6 @@
 """What an ingest would do, how long it would take, and what disk it would need. Changes nothing."""
 
+import random
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,10 @@ from embedders.machine import Machine
 from flows.libraries import preview_library
 from storage import identity
 from storage.errors import ImageError
+from storage.failures import list_failed, list_passing
 from storage.images import decode
 from storage.library import Library
-from storage.migrations import migrate
+from storage.migrations import is_up_to_date, migrate
 from storage.pool import WorkerPool, available_cpus, map_batches, time_limit
 from storage.probe import read_regular
 from storage.registry import Registry
@@ -34,24 +36,27 @@ BYTES_A_ROW = 600
 
 @dataclass(frozen=True)
 class Estimate:
-    """`new` and `changed_or_gone` are counts of files before any is read: moved files still look new and gone."""
+    """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents."""
 
     found: int
     unchanged: int
     to_read: int
     gone: int
+    retried: int
     other_files: dict[str, int]
     seconds: float
     disk_bytes: int
 
 
-def estimate_ingest(settings: Settings) -> Estimate:
+def estimate_ingest(settings: Settings, retry_failed: bool = False) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
     library = preview_library(settings)
     root = Path(library.images_root)
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)
+        retried = _to_retry(registry, settings, retry_failed)
         sample = identity.sample_to_read(registry.connection, SAMPLE)
+        sample += registry.paths_of(random.sample(sorted(retried), min(SAMPLE - len(sample), len(retried))))
     work = partial(_time_pictures, library, settings.max_megapixels, settings.decode_timeout_s)
     with WorkerPool(1, preload=["embedders.worker"]) as pool:
         seconds = sum(map_batches(pool, work, [[path] for path in sample], 1, lambda path, death: 0.0))
@@ -60,15 +65,23 @@ def estimate_ingest(settings: Settings) -> Estimate:
     if sample:
         a_picture += _time_models(embedders.values(), Machine(settings.models_root, settings.device))
     vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
+    to_embed = comparison.to_read + len(retried)
     return Estimate(
         found=comparison.found,
         unchanged=comparison.unchanged,
         to_read=comparison.to_read,
         gone=comparison.gone,
+        retried=len(retried),
         other_files=dict(walked.other_files),
-        seconds=comparison.to_read * a_picture,
-        disk_bytes=comparison.to_read * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
+        seconds=to_embed * a_picture,
+        disk_bytes=to_embed * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
     )
+
+
+def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set[bytes]:
+    if retry_failed:
+        return list_failed(registry)
+    return list_passing(registry, settings.limits()) if is_up_to_date(registry.connection) else set()
 
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:

@@ -11,7 +11,7 @@ from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
 from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import CHUNKS_IN_FLIGHT, embed_stage
+from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, retry_stage
 from storage.library import open_library
 
 
@@ -22,16 +22,21 @@ from storage.library import open_library
 )
 @skipped_if_locked
 def embed_images(
-    library: Path | str | None = None, modalities: list[str] | None = None, settings: dict[str, Any] | None = None
+    library: Path | str | None = None,
+    modalities: list[str] | None = None,
+    retry_failed: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> RunReport:
     """Embed the images of a library that wait for vectors, as far as they were scanned.
 
     Args:
         library: folder of the library.
         modalities: modalities to compute, the library's own or new ones, which become its own; default: all it has.
+        retry_failed: try all failed images again, not only those whose failure may be over.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, modalities=modalities, **(settings or {}))
     open_library(chosen.library)
     with open_run(chosen) as run:
-        return close_run(run, "embed", embedded=embed_stage(run, modalities))
+        retried = retry_stage(run, retry_failed)
+        return close_run(run, "embed", embedded=embed_stage(run, modalities), retried=retried)

@@ -11,7 +11,7 @@ from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
 from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, scan_stage
+from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, retry_stage, scan_stage
 from search.fusion import index_modalities
 
 
@@ -29,6 +29,7 @@ def ingest_images(
     photos_moved: bool = False,
     accept_missing: bool = False,
     reembed: bool = False,
+    retry_failed: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> RunReport:
     """Bring a library up to date with its folder of photos: scan, embed, mirror, index.
@@ -41,6 +42,7 @@ def ingest_images(
         photos_moved: the photos of this library are in `images_root` now.
         accept_missing: mark photos missing however many there are.
         reembed: give all images new vectors where a setting that changes vectors differs.
+        retry_failed: try all failed images again, not only those whose failure may be over.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(
@@ -49,7 +51,8 @@ def ingest_images(
     with open_run(chosen, photos_moved, reembed) as run:
         for name in chosen.indexes or ():
             index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
+        retried = retry_stage(run, retry_failed)
         scanned = scan_stage(run, accept_missing)
         embedded = embed_stage(run)
         built = index_stage(run, chosen.indexes)
-        return close_run(run, "ingest", scanned, embedded, built)
+        return close_run(run, "ingest", scanned, embedded, built, retried)

@@ -40,4 +40,7 @@ library_option = click.option(
     metavar="FOLDER",
     help="Folder of the library.  [default: ~/.local/share/imgrec/library]",
 )
+retry_option = click.option(
+    "--retry-failed", is_flag=True, help="Try all failed images again, whatever they failed for."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")

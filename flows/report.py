@@ -35,7 +35,10 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class RunReport:
-    """The outcome of one run: of an ingest, or of the stages that ran. `failures` counts failed images by status."""
+    """The outcome of one run: of an ingest, or of the stages that ran.
+
+    `failures` counts failed images by status; `retried` counts contents that had failed and were tried again.
+    """
 
     library: str
     images_root: str
@@ -47,6 +50,7 @@ class RunReport:
     failures: Mapping[str, int]
     bytes_on_disk: Mapping[str, int]
     seconds: Mapping[str, float]
+    retried: int = 0
     tracked: TrackedRun | None = None
 
     @property
@@ -60,7 +64,7 @@ class RunReport:
         scanned = self.scan is not None and bool(self.scan.read or self.scan.identified.missing)
         embedded = self.embedded is not None and self.embedded.images > 0
         built = any(report.action != "unchanged" for report in self.indexes.values())
-        return not (scanned or embedded or built)
+        return not (scanned or embedded or built or self.retried)
 
     @property
     def failed_share(self) -> float:
@@ -74,6 +78,7 @@ class RunReport:
             **{f"images.{state}": count for state, count in self.images.items()},
             **{f"failures.{status}": count for status, count in self.failures.items()},
             **{f"bytes.{place}": size for place, size in self.bytes_on_disk.items()},
+            "images.retried": self.retried,
         }
         if self.scan is not None:
             metrics |= {f"scan.{name}": count for name, count in vars(self.scan.identified).items()}
@@ -99,6 +104,7 @@ class RunReport:
             "modalities": list(self.modalities),
             **({} if self.scan is None else _describe_scan(self.scan)),
             **({} if self.embedded is None else {"embedded": self.embedded.images}),
+            "retried": self.retried,
             "images": dict(self.images),
             "failures": dict(self.failures),
             "bytes_on_disk": dict(self.bytes_on_disk),

@@ -18,7 +18,7 @@ from flows.interrupts import stopping_gently
 from flows.libraries import check_new_library, library_for
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import Stages
-from search.index import reserve_indexed_ids
+from search.publishing import reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
 from storage.errors import LibraryLockedError
 from storage.library import Library

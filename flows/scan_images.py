@@ -10,7 +10,7 @@ from conf.settings import Settings
 from flows.closing import close_run
 from flows.report import RunReport
 from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import scan_stage
+from flows.stages import retry_stage, scan_stage
 
 
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
@@ -21,6 +21,7 @@ def scan_images(
     modalities: list[str] | None = None,
     photos_moved: bool = False,
     accept_missing: bool = False,
+    retry_failed: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> RunReport:
     """Bring a library's registry up to date with its folder of photos, and compute nothing.
@@ -31,8 +32,10 @@ def scan_images(
         modalities: modalities of a new library.
         photos_moved: the photos of this library are in `images_root` now.
         accept_missing: mark photos missing however many there are.
+        retry_failed: let the next `embed` try all failed images again, not only those whose failure may be over.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(images_root=images_root, library=library, modalities=modalities, **(settings or {}))
     with open_run(chosen, photos_moved) as run:
-        return close_run(run, "scan", scan_stage(run, accept_missing))
+        retried = retry_stage(run, retry_failed)
+        return close_run(run, "scan", scan_stage(run, accept_missing), retried=retried)

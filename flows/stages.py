@@ -21,12 +21,13 @@ from search.fusion import default_indexes, index_members
 from search.index import IndexParameters, IndexReport
 from search.layout import IndexFolder, Member, published_indexes
 from search.switching import count_waiting
+from storage.failures import list_failed, list_passing
 from storage.mirror import are_settled, wants_merge
 from storage.pending import list_pending
 from storage.scan import ScanReport
 from tasks.embed import embed, merge, mirror
 from tasks.index import index, switch
-from tasks.scan import adopt, scan
+from tasks.scan import adopt, retry, scan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +39,14 @@ SHARDS_PER_MIRROR = 16
 
 # Under the name of the tasks: their warnings reach the terminal and Prefect's UI.
 logger = logging.getLogger("tasks.index")
+
+
+def retry_stage(run: Run, all_failed: bool = False) -> int:
+    """Let images that failed for a passing reason be tried again, or all that failed; return how many contents."""
+    contents = list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
+    if contents:
+        _with_retries(run, retry)(run.library, contents, by_itself=not all_failed)
+    return len(contents)
 
 
 def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:

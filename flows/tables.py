@@ -37,7 +37,7 @@ def print_answer(answer: Answer) -> None:
 def print_report(report: RunReport) -> None:
     """Print what a run did."""
     console = Console()
-    if report.scan is not None or report.failures:
+    if report.scan is not None or report.failures or report.retried:
         console.print(_photo_table(report))
     if report.indexes:
         console.print(_index_table(report))
@@ -69,6 +69,7 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_column("number", justify="right")
     table.add_row("find photos", f"{estimate.found:,}")
     table.add_row("read as new or changed", f"{estimate.to_read:,}")
+    table.add_row("try again after a failure", f"{estimate.retried:,}")
     table.add_row("leave as they are", f"{estimate.unchanged:,}")
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     table.add_row("take about", _duration(estimate.seconds))
@@ -97,17 +98,21 @@ def print_status(facts: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def print_failures(rows: Iterable[ImageRow]) -> None:
-    """Print failed images."""
+def print_failures(rows: Iterable[ImageRow], remedies: Mapping[str, str]) -> None:
+    """Print failed images, and what to do about each status."""
     table = _table("Images that cannot be used")
     table.add_column("id", justify="right")
     table.add_column("status")
     table.add_column("reason", overflow="fold")
     table.add_column("photo", overflow="fold")
+    seen = set()
     for row in rows:
+        seen.add(row.status)
         table.add_row(str(row.id), row.status, escape(row.reason or ""), escape(row.path))
     console = Console()
     console.print(table if table.row_count else "no image failed")
+    for status in sorted(seen):
+        console.print(f"{status}: {escape(remedies[status])}", highlight=False, soft_wrap=True)
 
 
 def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -171,6 +176,8 @@ def _photo_table(report: RunReport) -> Table:
         for name, count in counts.items():
             if count or name in ("new", "unchanged"):
                 table.add_row(name, f"{count:,}")
+    if report.retried:
+        table.add_row("failed before, tried again", f"{report.retried:,}")
     for status, count in report.failures.items():
         table.add_row(f"[yellow]failed: {status.replace('_', ' ')}[/yellow]", f"{count:,}")
     return table

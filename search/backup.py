@@ -18,12 +18,14 @@ from typing import Any
 from embedders.catalogue import model_files
 from search.doctor import examine
 from search.errors import BackupError, IndexDamagedError
-from search.index import IndexParameters, publish
+from search.index import IndexParameters
 from search.layout import KEEP_REPLACED_S, IndexFolder, Manifest, published_indexes
+from search.publishing import publish
 from storage.atomic import atomic_path, remove_stale_temporaries, write_atomic
 from storage.library import Library, open_library
 from storage.lock import HOLDER, writer_lock
 from storage.registry import Registry
+from storage.shard_rows import shard_files
 from storage.shards import list_shards
 
 MARK = "backup.json"
@@ -119,7 +121,7 @@ def _copy(library: Library, copy: Library, backup: Backup) -> None:
     with atomic_path(copy.registry_path) as temporary:
         _snapshot(library.registry_path, temporary)
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-            for name in Registry(connection).shard_files():
+            for name in shard_files(Registry(connection)):
                 backup.copy(library.shards_dir / name, copy.shards_dir / name)
     with Registry.open_for_writing(copy.registry_path) as registry:
         for manifest in manifests:

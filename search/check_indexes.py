@@ -12,8 +12,9 @@ from embedders.catalogue import check_models, create_embedders
 from embedders.errors import EmbedderParameterError, ModelFileError
 from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import combine, index_members
-from search.index import IndexParameters, live_ids, record_rows, update_index
+from search.index import IndexParameters, live_ids, update_index
 from search.layout import IndexFolder, Manifest, Member, SegmentEntry, published_indexes
+from search.publishing import record_rows
 from search.segment import HNSW, Ids, Segment, open_segment, verify_segment
 from storage.findings import Check, Finding, Patient
 from storage.index_rows import forget_segments, index_names, mirrored_segments, segment_rows

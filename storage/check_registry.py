@@ -9,6 +9,7 @@ from storage.migrations import expected_tables, table_names
 from storage.mirror import mirror_shards
 from storage.names import vector_table
 from storage.registry import Registry
+from storage.shard_rows import shard_sizes
 
 LOST_REGISTRY = (
     "restore registry.sqlite from a backup (`imgrec ingest` brings that up to date from the shards), or move it away: "
@@ -72,7 +73,7 @@ def _restore_table(patient: Patient, modality: str) -> None:
     registry.create_vector_table(modality)
     fingerprints = [name for name, known in registry.fingerprints().items() if known == modality]
     for fingerprint in fingerprints:
-        mirror_shards(registry, shards_dir, [shards_dir / name for name, _ in registry.shard_sizes(fingerprint)])
+        mirror_shards(registry, shards_dir, [shards_dir / name for name, _ in shard_sizes(registry, fingerprint)])
 
 
 def _remove_strays(registry: Registry, table: str) -> None:

@@ -12,7 +12,8 @@ from storage.findings import Finding, Patient
 from storage.mirror import MERGED_VECTORS, mirror_again, mirror_shards, read_or_set_aside, unknown_shards
 from storage.names import vector_table
 from storage.registry import LIVE, Registry
-from storage.shards import Shard, digest_of, read_content_hashes, read_shard, shard_path, write_shard
+from storage.shard_rows import forget_shards, record_shard, shard_checksums, shard_files, shard_sizes
+from storage.shards import Shard, digest_of, read_contents, read_shard, shard_path, write_shard
 
 # Unless all are asked for, vectors in the registry are compared with those of this many shards.
 SAMPLED_SHARDS = 16
@@ -22,7 +23,7 @@ NORM_TOLERANCE = 1e-3
 def check_shard_files(patient: Patient) -> Iterator[Finding]:
     """Every shard that the registry lists is there, whole, and the one that was listed."""
     registry, shards_dir = patient.registry, patient.library.shards_dir
-    for name, checksum in registry.shard_checksums():
+    for name, checksum in shard_checksums(registry):
         path = shards_dir / name
         forget = partial(_forget_shard, registry, shards_dir, name)
         if not path.is_file():
@@ -64,7 +65,7 @@ def check_unknown_shards(patient: Patient) -> Iterator[Finding]:
 def check_mirror(patient: Patient) -> Iterator[Finding]:
     """The registry holds the vectors of the shards, byte by byte. A sample of the shards, if nothing is wrong there."""
     registry, shards_dir = patient.registry, patient.library.shards_dir
-    names = list(registry.shard_files())
+    names = list(shard_files(registry))
     random.shuffle(names)
     found = False
     for number, name in enumerate(names):
@@ -103,12 +104,12 @@ def _forget_shard(registry: Registry, shards_dir: Path, name: str) -> None:
     if (shards_dir / name).is_file():
         read_or_set_aside(shards_dir / name)
     with registry.transaction():
-        registry.forget_shards([name])
+        forget_shards(registry, [name])
 
 
 def _discard_shard(registry: Registry, shards_dir: Path, name: str, shard: Shard) -> None:
     with registry.transaction():
-        registry.forget_shards([name])
+        forget_shards(registry, [name])
         registry.forget_vectors(shard.modality, shard.fingerprint, shard.content_hashes)
     path = shards_dir / name
     path.replace(path.with_suffix(".damaged"))
@@ -125,7 +126,7 @@ def _are_valid(shard: Shard, dim: int | None) -> bool:
 def _is_scanned(registry: Registry, path: Path) -> bool:
     """Whether the registry has an image for every content of a shard; damaged ones are adopted too, and set aside."""
     try:
-        hashes = read_content_hashes(path)
+        hashes = read_contents(path).embedded
     except ShardError:
         return True
     known: set[bytes] = set()
@@ -168,9 +169,9 @@ def _list_unsharded(registry: Registry, shards_dir: Path, modality: str, fingerp
     run("CREATE TEMP TABLE IF NOT EXISTS unsharded (content_hash BLOB PRIMARY KEY, image_id INTEGER) WITHOUT ROWID")
     run("DELETE FROM temp.sharded")
     run("DELETE FROM temp.unsharded")
-    for name, _ in registry.shard_sizes(fingerprint):
+    for name, _ in shard_sizes(registry, fingerprint):
         try:
-            hashes = read_content_hashes(shards_dir / name)
+            hashes = read_contents(shards_dir / name).embedded
         except ShardError:
             continue  # `check_shard_files` tells
         registry.connection.executemany("INSERT OR IGNORE INTO temp.sharded VALUES (?)", ((h,) for h in hashes))
@@ -200,7 +201,7 @@ def _write_unsharded(registry: Registry, shards_dir: Path, modality: str, finger
                 shard = Shard(modality, fingerprint, tuple(sound), np.stack(list(sound.values())))
                 path = shard_path(shards_dir, modality, fingerprint, digest_of(fingerprint, shard.content_hashes))
                 write_shard(path, shard)
-                registry.record_shard(str(path.relative_to(shards_dir)), shard, path.stat())
+                record_shard(registry, str(path.relative_to(shards_dir)), shard, path.stat())
 
 
 def _is_sound(blob: bytes, dim: int | None) -> bool:

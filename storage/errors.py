@@ -1,7 +1,8 @@
 """Errors a user can act on. Each message is one line that names the thing and the remedy."""
 
 # Statuses of images that end the worker process that decodes them.
-CRASHED_DECODER, DECODER_HANGS = "crashed_decoder", "decoder_hangs"
+CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY = "crashed_decoder", "decoder_hangs", "out_of_memory"
+TOO_LARGE, UNREADABLE = "too_large", "unreadable"
 
 
 class ImgrecError(Exception):

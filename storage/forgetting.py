@@ -10,6 +10,7 @@ import numpy as np
 from storage.mirror import read_or_set_aside
 from storage.names import vector_table
 from storage.registry import Registry
+from storage.shard_rows import forget_shards, record_shard, shard_files
 from storage.shards import Shard, digest_of, shard_path, write_shard
 
 _LONG_MISSING = "missing_since < ?"
@@ -45,8 +46,8 @@ def forget_long_missing(registry: Registry, shards_dir: Path, days: float) -> No
         )
     }
     if contents:
-        for path in list(registry.shard_files()):
-            _forget_in_shard(registry, shards_dir, path, contents)
+        for path in list(shard_files(registry)):
+            forget_in_shard(registry, shards_dir, path, contents, contents)
     gone = f"SELECT id FROM images WHERE {_LONG_MISSING}"
     with _unchecked(registry), registry.transaction():
         run = registry.connection.execute
@@ -59,12 +60,15 @@ def forget_long_missing(registry: Registry, shards_dir: Path, days: float) -> No
         run(f"DELETE FROM images WHERE {_LONG_MISSING}", (since,))
 
 
-def _forget_in_shard(registry: Registry, shards_dir: Path, name: str, contents: Collection[bytes]) -> None:
+def forget_in_shard(
+    registry: Registry, shards_dir: Path, name: str, vectors: Collection[bytes], failures_of: Collection[bytes]
+) -> None:
+    """Write a shard anew without the vectors of some contents and the failures of some, if it has any."""
     shard = read_or_set_aside(shards_dir / name)
     if shard is None:
         return
-    kept = np.array([content_hash not in contents for content_hash in shard.content_hashes], bool)
-    failures = tuple(failure for failure in shard.failures if failure.content_hash not in contents)
+    kept = np.array([content_hash not in vectors for content_hash in shard.content_hashes], bool)
+    failures = tuple(failure for failure in shard.failures if failure.content_hash not in failures_of)
     if kept.all() and len(failures) == len(shard.failures):
         return
     hashes = tuple(content_hash for content_hash, keep in zip(shard.content_hashes, kept, strict=True) if keep)
@@ -74,9 +78,9 @@ def _forget_in_shard(registry: Registry, shards_dir: Path, name: str, contents: 
     if hashes or failures:
         write_shard(path, rest)
     with registry.transaction():
-        registry.forget_shards([name])
+        forget_shards(registry, [name])
         if hashes or failures:
-            registry.record_shard(str(path.relative_to(shards_dir)), rest, path.stat())
+            record_shard(registry, str(path.relative_to(shards_dir)), rest, path.stat())
     (shards_dir / name).unlink()
 
 

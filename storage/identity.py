@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from storage.errors import UNREADABLE
 from storage.images import printable
-from storage.probe import UNREADABLE, Probe
+from storage.probe import Probe
 from storage.shards import OF_ONE_MODALITY
 from storage.walk import FoundFile
 
@@ -163,8 +164,11 @@ def _judge_by_known_failures(connection: sqlite3.Connection) -> None:
 
 
 def _renew_known_paths(connection: sqlite3.Connection) -> None:
-    """The same content under the same path, or an unreadable file on one side: the row stays, its stat is renewed."""
-    judged_anew = f"p.content_hash IS NOT images.content_hash OR images.status = '{UNREADABLE}'"
+    """The same content under the same path, or an unreadable file on one side: the row stays, its stat is renewed.
+
+    So is what is known of its header, if it was to be tried again (`hashed_ns` is 0).
+    """
+    judged_anew = f"p.content_hash IS NOT images.content_hash OR images.status = '{UNREADABLE}' OR images.hashed_ns = 0"
     connection.execute(
         f"""UPDATE images SET size = p.size, mtime_ns = p.mtime_ns, ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns,
                  content_hash = ifnull(p.content_hash, images.content_hash),

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from storage.errors import CRASHED_DECODER, DECODER_HANGS, ImageError
+from storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
+from storage.limits import limit
 from storage.native import take_native_messages
 from storage.pool import WorkerDiedError
 
@@ -76,10 +77,8 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
         if image.format in ("JPEG", "MPO"):
             image.draft("RGB", (min_side, min_side))
         if image.width * image.height > max_megapixels * 1e6:
-            raise ImageError(
-                "too_large",
-                f"{image.width}×{image.height} pixels are more than max_megapixels = {max_megapixels:g}",
-            )
+            most = limit("max_megapixels", max_megapixels)
+            raise ImageError(TOO_LARGE, f"{image.width}×{image.height} pixels are more than {most}")
         try:
             image.load()
             return _rgb_pixels(_orient(image))
@@ -93,9 +92,11 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
 def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
     """Put into words that decoding an image ended its worker (WorkerDiedError), or took all memory (MemoryError)."""
     if not isinstance(death, WorkerDiedError):
-        return ImageError(CRASHED_DECODER, "there is not enough memory to decode it")
+        return ImageError(OUT_OF_MEMORY, "there is not enough memory to decode it")
+    if death.killed:  # as the kernel does to who takes most when memory is used up; nothing else kills alone, twice
+        return ImageError(OUT_OF_MEMORY, f"there is not enough memory to decode it: {death}")
     if death.timed_out:
-        return ImageError(DECODER_HANGS, f"decoding takes longer than decode_timeout_s = {decode_timeout_s:g}")
+        return ImageError(DECODER_HANGS, f"decoding takes longer than {limit('decode_timeout_s', decode_timeout_s)}")
     return ImageError(CRASHED_DECODER, f"decoding it fails each time: {death}")
 
 

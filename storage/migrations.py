@@ -79,11 +79,25 @@ def _remember_when_shards_were_verified(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE shards ADD COLUMN verified_ctime_ns INTEGER NOT NULL DEFAULT 0")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _remember_when_shards_were_verified)
+def _count_retries(connection: sqlite3.Connection) -> None:
+    # How often an image that failed for a passing reason was tried again by itself.
+    connection.execute("ALTER TABLE images ADD COLUMN retries INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _create,
+    _remember_when_shards_were_verified,
+    _count_retries,
+)
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_up_to_date(connection: sqlite3.Connection) -> bool:
+    """Whether the schema is this program's; one that is only read may be older."""
+    return schema_version(connection) == len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -11,6 +11,14 @@ import numpy as np
 from storage.errors import ShardError
 from storage.names import vector_table
 from storage.registry import Registry
+from storage.shard_rows import (
+    forget_shards,
+    outcomes_outside,
+    record_shard,
+    shard_files,
+    shard_fingerprints,
+    shard_sizes,
+)
 from storage.shards import (
     OF_ONE_MODALITY,
     Shard,
@@ -34,7 +42,7 @@ logger = logging.getLogger(__name__)
 def are_settled(registry: Registry, shards_dir: Path) -> bool:
     """Whether the shards on disk are those that the registry knows, as it knows them."""
     on_disk = {str(path.relative_to(shards_dir)): _stamp(path) for path in list_shards(shards_dir)}
-    return on_disk == registry.shard_files()
+    return on_disk == shard_files(registry)
 
 
 def adopt_shards(registry: Registry, shards_dir: Path) -> int:
@@ -45,22 +53,22 @@ def adopt_shards(registry: Registry, shards_dir: Path) -> int:
     is gone are written anew from the registry's BLOBs, or else pending again.
     """
     on_disk = {str(path.relative_to(shards_dir)): path for path in list_shards(shards_dir)}
-    known = registry.shard_files()
+    known = shard_files(registry)
     lost = known.keys() - on_disk.keys()
     came_in = mirror_shards(registry, shards_dir, unknown_shards(registry, shards_dir))
     changed = [on_disk[name] for name in known.keys() & on_disk.keys() if known[name] != _stamp(on_disk[name])]
     mirror_shards(registry, shards_dir, changed)
     lost |= {str(path.relative_to(shards_dir)) for path in changed if not path.exists()}  # moved aside just now
-    for fingerprint in registry.shard_fingerprints(lost):
+    for fingerprint in shard_fingerprints(registry, lost):
         _write_anew(registry, shards_dir, fingerprint, lost)
     with registry.transaction():  # of the same contents, the new one has the old one's name
-        registry.forget_shards(name for name in lost if not (shards_dir / name).exists())
+        forget_shards(registry, (name for name in lost if not (shards_dir / name).exists()))
     return came_in
 
 
 def unknown_shards(registry: Registry, shards_dir: Path) -> list[Path]:
     """List the shards on disk that the registry does not know."""
-    known = registry.shard_files()
+    known = shard_files(registry)
     return [path for path in list_shards(shards_dir) if str(path.relative_to(shards_dir)) not in known]
 
 
@@ -88,7 +96,7 @@ def mirror_again(registry: Registry, shards_dir: Path, path: Path) -> None:
 
 def wants_merge(registry: Registry, fingerprint: str) -> bool:
     """Whether there are more shard files than N / 1,000 + 50."""
-    shards = registry.shard_sizes(fingerprint)
+    shards = shard_sizes(registry, fingerprint)
     return len(shards) > _allowed(shards)
 
 
@@ -98,7 +106,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
     The merged shard is on disk and known before its parts go, so a crash in between costs nothing but the parts'
     space until the next merge.
     """
-    shards = registry.shard_sizes(fingerprint)
+    shards = shard_sizes(registry, fingerprint)
     allowed = _allowed(shards)
     removed = 0
     while len(shards) > allowed:
@@ -111,7 +119,7 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
         readable = [shard for path, _ in parts if (shard := read_or_set_aside(shards_dir / path)) is not None]
         if not readable:
             with registry.transaction():
-                registry.forget_shards(path for path, _ in parts)
+                forget_shards(registry, (path for path, _ in parts))
             removed += len(parts)
             continue
         merged = _merge(readable)
@@ -120,8 +128,8 @@ def merge_small_shards(registry: Registry, shards_dir: Path, modality: str, fing
         name = str(path.relative_to(shards_dir))
         old = [part for part, _ in parts if part != name]
         with registry.transaction():
-            registry.forget_shards(old)
-            registry.record_shard(name, merged, path.stat())
+            forget_shards(registry, old)
+            record_shard(registry, name, merged, path.stat())
         for part in old:
             (shards_dir / part).unlink(missing_ok=True)
         removed += len(old)
@@ -148,10 +156,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _write_anew(registry: Registry, shards_dir: Path, fingerprint: str, lost: Set[str]) -> None:
     """Write what the lost shards of a fingerprint held, as far as the registry has it."""
-    left = [shards_dir / path for path, _ in registry.shard_sizes(fingerprint) if path not in lost]
-    held = chain.from_iterable(read_contents(path) for path in left)
-    ids, failures = registry.outcomes_outside(fingerprint, held)
-    modality, dim = registry.fingerprint(fingerprint)
+    left = [shards_dir / path for path, _ in shard_sizes(registry, fingerprint) if path not in lost]
+    held = chain.from_iterable(chain(*read_contents(path)) for path in left)
+    ids, failures = outcomes_outside(registry, fingerprint, held)
+    modality, dim = registry.fingerprints()[fingerprint], registry.dim(fingerprint) or 0
     for start in range(0, max(len(ids), 1), MERGED_VECTORS):
         some = ids[start : start + MERGED_VECTORS]
         contents, vectors = registry.content_hashes(some), registry.vectors(modality, fingerprint, some)
@@ -179,16 +187,19 @@ def _mirror(registry: Registry, name: str, file: os.stat_result, shard: Shard) -
             for content_hash, vector in zip(shard.content_hashes, shard.vectors, strict=True)
         ),
     )
+    registry.clear_failures(shard.fingerprint, shard.content_hashes)
+    outcome = (shard.modality, shard.fingerprint)
+    failures = [failure for failure in shard.failures if not registry.has_vector(*outcome, failure.content_hash)]
     connection.executemany(
         "INSERT OR REPLACE INTO vector_failures VALUES (?, ?, ?, ?)",
-        ((failure.content_hash, shard.fingerprint, failure.status, failure.reason) for failure in shard.failures),
+        ((failure.content_hash, shard.fingerprint, failure.status, failure.reason) for failure in failures),
     )
     registry.mark_failed(
         (failure.content_hash, failure.status, failure.reason)
-        for failure in shard.failures
+        for failure in failures
         if failure.status not in OF_ONE_MODALITY
     )
-    registry.record_shard(name, shard, file)
+    record_shard(registry, name, shard, file)
 
 
 def _merge(shards: list[Shard]) -> Shard:
@@ -197,7 +208,12 @@ def _merge(shards: list[Shard]) -> Shard:
         for shard in shards
         for content_hash, vector in zip(shard.content_hashes, shard.vectors, strict=True)
     }
-    failures = {failure.content_hash: failure for shard in shards for failure in shard.failures}
+    failures = {
+        failure.content_hash: failure
+        for shard in shards
+        for failure in shard.failures
+        if failure.content_hash not in rows
+    }
     return Shard(
         modality=shards[0].modality,
         fingerprint=shards[0].fingerprint,

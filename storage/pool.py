@@ -41,6 +41,11 @@ class WorkerDiedError(BrokenProcessPool):
         return f"a worker process ended with {how}"
 
     @property
+    def killed(self) -> bool:
+        """Whether it was killed from outside."""
+        return self.exitcode == -signal.SIGKILL
+
+    @property
     def timed_out(self) -> bool:
         """Whether it was `time_limit` that ended it."""
         return self.exitcode == -signal.SIGALRM

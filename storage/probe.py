@@ -12,12 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from storage.errors import ImageError
+from storage.errors import TOO_LARGE, UNREADABLE, ImageError
 from storage.images import PLAIN, Header, read_header
 from storage.pool import time_limit
 from storage.walk import FoundFile
 
-UNREADABLE = "unreadable"
 # Larger files are hashed and not held in memory: a film that is named .jpg.
 MAX_FILE_BYTES = 2**31
 
@@ -121,7 +120,7 @@ def _too_large(root: Path, path: str, started: int) -> Probe:
         content_hash = hashlib.file_digest(opened, "sha256").digest()
         file = FoundFile(path, opened.tell(), status.st_mtime_ns, status.st_ctime_ns)
     reason = f"{file.size / 1e9:.1f} GB are more than a picture has that can be decoded"
-    return Probe(file, started, content_hash, None, None, None, "too_large", reason)
+    return Probe(file, started, content_hash, None, None, None, TOO_LARGE, reason)
 
 
 def _unreadable(root: Path, path: str, started: int, error: OSError) -> Probe | None:

@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +72,8 @@ def explaining(library: Path) -> Iterator[None]:
 def explain(error: BaseException, library: Path) -> str | None:
     """Say in one line what the machine refused to a run on `library`, and what to do; None if it is something else."""
     if isinstance(error, WorkerDiedError):
-        killed = error.exitcode == -signal.SIGKILL
-        why = "mostly for want of memory: use fewer --workers" if killed else "whatever it was given: check the machine"
+        memory, other = "mostly for want of memory: use fewer --workers", "whatever it was given: check the machine"
+        why = memory if error.killed else other
         return f"{error}, {why}, {_AGAIN}"
     code = refusal_of(error)
     if code is None:

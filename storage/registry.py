@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.database import Database
-from storage.errors import CRASHED_DECODER, DECODER_HANGS
+from storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, UNREADABLE
 from storage.images import printable
 from storage.names import vector_table
-from storage.shards import Failure, Shard
+from storage.shards import OF_ONE_MODALITY
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
@@ -87,6 +87,14 @@ class Registry(Database):
             ]
         return found
 
+    def content_hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Map ids to what their images hold."""
+        found: dict[int, bytes] = {}
+        for some in _slices(ids):
+            rows = self.connection.execute(f"SELECT id, content_hash FROM images WHERE id IN ({_marks(some)})", some)
+            found.update(rows.fetchall())
+        return found
+
     def live_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
         """Return the ids of the live images that have this vector, in ascending order."""
         rows = self.connection.execute(
@@ -117,15 +125,52 @@ class Registry(Database):
             ).fetchall()
         return found
 
+    def paths_of(self, content_hashes: Iterable[bytes]) -> list[str]:
+        """List a path, as it is opened, of each of these contents that is there."""
+        rows = [
+            self.connection.execute(
+                """SELECT path, raw_path FROM images WHERE content_hash = ? AND missing_since IS NULL
+                   ORDER BY id LIMIT 1""",
+                (content_hash,),
+            ).fetchone()
+            for content_hash in content_hashes
+        ]
+        return [row[0] if row[1] is None else os.fsdecode(row[1]) for row in rows if row]
+
     def mark_failed(self, failures: Iterable[tuple[bytes, str, str]]) -> None:
         """Give images their (content hash, status, reason)."""
         self.connection.executemany("UPDATE images SET status = ?2, reason = ?3 WHERE content_hash = ?1", failures)
 
+    def clear_failures(self, fingerprint: str, content_hashes: Iterable[bytes]) -> None:
+        """Let vectors outweigh failures: what has one was tried again, with success."""
+        contents = [(content_hash,) for content_hash in content_hashes]
+        self.connection.executemany(
+            "DELETE FROM vector_failures WHERE content_hash = ? AND fingerprint = ?",
+            ((*content, fingerprint) for content in contents),
+        )
+        of_one = ", ".join(f"'{status}'" for status in OF_ONE_MODALITY)
+        self.connection.executemany(
+            f"""UPDATE images SET status = 'ok', reason = NULL
+                WHERE content_hash = ? AND status NOT IN ('ok', '{UNREADABLE}') AND NOT EXISTS (
+                  SELECT 1 FROM vector_failures AS failure
+                  WHERE failure.content_hash = images.content_hash AND failure.status NOT IN ({of_one}))""",
+            contents,
+        )
+
+    def has_vector(self, modality: str, fingerprint: str, content_hash: bytes) -> bool:
+        """Whether an image with this content has a vector."""
+        row = self.connection.execute(
+            f"""SELECT EXISTS (SELECT 1 FROM images JOIN {vector_table(modality)} ON image_id = id
+                               WHERE content_hash = ? AND fingerprint = ?)""",
+            (content_hash, fingerprint),
+        ).fetchone()
+        return bool(row[0])
+
     def decoder_failures(self) -> dict[bytes, tuple[str, str]]:
         """Map the contents that ended the process that decoded them to status and reason."""
         rows = self.connection.execute(
-            "SELECT content_hash, status, reason FROM images WHERE status IN (?, ?) AND content_hash IS NOT NULL",
-            (CRASHED_DECODER, DECODER_HANGS),
+            "SELECT content_hash, status, reason FROM images WHERE status IN (?, ?, ?) AND content_hash IS NOT NULL",
+            (CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY),
         )
         return {content_hash: (status, reason) for content_hash, status, reason in rows}
 
@@ -166,13 +211,6 @@ class Registry(Database):
     def fingerprints(self) -> dict[str, str]:
         """Map every known fingerprint to its modality."""
         return dict(self.connection.execute("SELECT fingerprint, modality FROM fingerprints").fetchall())
-
-    def fingerprint(self, fingerprint: str) -> tuple[str, int]:
-        """Return the modality and dimension of a known fingerprint."""
-        modality, dim = self.connection.execute(
-            "SELECT modality, dim FROM fingerprints WHERE fingerprint = ?", (fingerprint,)
-        ).fetchone()
-        return modality, dim
 
     def dim(self, fingerprint: str) -> int | None:
         """The dimension of a known fingerprint's vectors."""
@@ -235,77 +273,6 @@ class Registry(Database):
                 GROUP BY copy.id""",
             (fingerprint,),
         ).rowcount
-
-    # Shards
-
-    def shard_checksums(self) -> list[tuple[str, str]]:
-        """List the known shards: path and checksum."""
-        return self.connection.execute("SELECT path, checksum FROM shards ORDER BY path").fetchall()
-
-    def shard_sizes(self, fingerprint: str) -> list[tuple[str, int]]:
-        """List the known shards of a fingerprint: path and number of vectors."""
-        rows = self.connection.execute(
-            "SELECT path, vectors FROM shards WHERE fingerprint = ? ORDER BY path", (fingerprint,)
-        )
-        return rows.fetchall()
-
-    def record_shard(self, path: str, shard: Shard, file: os.stat_result) -> None:
-        """Make a verified shard known, and what its file looked like."""
-        self.connection.execute(
-            "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
-                *(file.st_size, file.st_ctime_ns),
-            ),
-        )
-
-    def shard_files(self) -> dict[str, tuple[int, int]]:
-        """Map the paths of the known shards to size and ctime of their files, as they were when verified."""
-        rows = self.connection.execute("SELECT path, bytes, verified_ctime_ns FROM shards")
-        return {path: (size, ctime_ns) for path, size, ctime_ns in rows}
-
-    def shard_fingerprints(self, paths: Iterable[str]) -> set[str]:
-        """The fingerprints of known shards."""
-        rows = [self.connection.execute("SELECT fingerprint FROM shards WHERE path = ?", (path,)) for path in paths]
-        return {fingerprint for row in rows for (fingerprint,) in row}
-
-    def shard_bytes(self) -> int:
-        """Bytes of all known shards."""
-        return int(self.connection.execute("SELECT coalesce(sum(bytes), 0) FROM shards").fetchone()[0])
-
-    def outcomes_outside(self, fingerprint: str, held: Iterable[bytes]) -> tuple[list[int], list[Failure]]:
-        """Find what the registry knows and the contents `held` do not cover.
-
-        Return an image id for every content with a vector, and the failures.
-        """
-        run = self.connection.execute
-        modality, _ = self.fingerprint(fingerprint)
-        run("DROP TABLE IF EXISTS temp.held")
-        run("CREATE TEMP TABLE held (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
-        self.connection.executemany("INSERT OR IGNORE INTO held VALUES (?)", ((content,) for content in held))
-        ids = run(
-            f"""SELECT min(id) FROM images JOIN {vector_table(modality)} ON image_id = id
-                WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)
-                GROUP BY content_hash ORDER BY 1""",
-            (fingerprint,),
-        )
-        failures = run(
-            """SELECT content_hash, status, reason FROM vector_failures
-               WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)""",
-            (fingerprint,),
-        )
-        return [row[0] for row in ids], [Failure(*row) for row in failures]
-
-    def content_hashes(self, ids: Sequence[int]) -> dict[int, bytes]:
-        """Map ids to what their images hold."""
-        found: dict[int, bytes] = {}
-        for some in _slices(ids):
-            rows = self.connection.execute(f"SELECT id, content_hash FROM images WHERE id IN ({_marks(some)})", some)
-            found.update(rows.fetchall())
-        return found
-
-    def forget_shards(self, paths: Iterable[str]) -> None:
-        self.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))
 
 
 _PATH = "(SELECT ifnull(raw_path, path) FROM images WHERE id = ?)"

@@ -7,9 +7,10 @@ modality, fingerprint, the contents that got no vector (status and reason), and 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +59,13 @@ class Shard:
         return digest.hexdigest()
 
 
+class Contents(NamedTuple):
+    """The contents that a shard has an outcome for."""
+
+    embedded: list[bytes]
+    failed: list[bytes]
+
+
 def shard_path(shards_dir: Path, modality: str, fingerprint: str, digest: str) -> Path:
     return shards_dir / modality / fingerprint / f"{digest}.parquet"
 
@@ -100,7 +108,7 @@ def read_shard(path: Path) -> Shard:
         ShardError: it is damaged, no shard, or does not hold what its checksum says.
         OSError: the machine refuses to read it, which says nothing about the shard.
     """
-    try:
+    with _naming_damage(path):
         with pq.ParquetFile(path) as file:  # read_table would import pandas
             table = file.read()
         facts = _facts(table.schema, path)
@@ -114,33 +122,31 @@ def read_shard(path: Path) -> Shard:
             failures=_decode(facts["failures"]),
         )
         intact = shard.checksum == facts["checksum"]
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, ShardError) or is_refused(error):
-            raise
-        raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
     if not intact:
         raise ShardError(f"shard {path} is damaged: its checksum does not match what it holds")
     return shard
 
 
-def read_contents(path: Path) -> list[bytes]:
-    """Read which contents a shard has an outcome for, without its vectors and without verifying it."""
-    with pq.ParquetFile(path) as file:
-        contents: list[bytes] = file.read(["content_hash"]).column("content_hash").to_pylist()
-        facts = _facts(file.schema_arrow, path)
-    return [*contents, *(failure.content_hash for failure in _decode(facts["failures"]))]
-
-
-def read_content_hashes(path: Path) -> list[bytes]:
-    """Read which contents a shard has vectors of, without its vectors, and so without verifying it.
+def read_contents(path: Path) -> Contents:
+    """Read which contents a shard has an outcome for, without its vectors, and so without verifying it.
 
     Raises:
         ShardError: it is damaged, or no shard.
+        OSError: the machine refuses to read it, which says nothing about the shard.
     """
+    with _naming_damage(path), pq.ParquetFile(path) as file:
+        embedded: list[bytes] = file.read(columns=["content_hash"]).column("content_hash").to_pylist()
+        failures = _decode(_facts(file.schema_arrow, path)["failures"])
+    return Contents(embedded, [failure.content_hash for failure in failures])
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            return list(file.read(columns=["content_hash"]).column("content_hash").to_pylist())
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        yield
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, ShardError) or is_refused(error):
+            raise
         raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
 
 

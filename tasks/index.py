@@ -6,8 +6,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from search.index import IndexParameters, IndexReport, publish, update_index
+from search.index import IndexParameters, IndexReport, update_index
 from search.layout import IndexFolder, Manifest, Member
+from search.publishing import publish
 from storage.library import Library
 from storage.registry import Registry
 from tasks.retrying import RETRYING

@@ -1,10 +1,12 @@
-"""Scan the photos, and take up shards that a killed ingest left."""
+"""Scan the photos, take up shards that a killed ingest left, and let failed images be tried again."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from storage.failures import forget_failures
 from storage.library import Library
 from storage.mirror import adopt_shards
 from storage.registry import Registry
@@ -26,3 +28,10 @@ def adopt(library: Library) -> int:
     """Mirror shards that the registry does not know; return how many vectors that brought."""
     with Registry.open_for_writing(library.registry_path) as registry:
         return adopt_shards(registry, library.shards_dir)
+
+
+@task(name="retry", task_run_name="try failed images again", cache_policy=NO_CACHE, **RETRYING)
+def retry(library: Library, contents: Collection[bytes], by_itself: bool) -> None:
+    """Make failed contents pending again; `by_itself` where nobody asked for it."""
+    with Registry.open_for_writing(library.registry_path) as registry:
+        forget_failures(registry, library.shards_dir, contents, by_itself)

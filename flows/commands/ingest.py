@@ -7,7 +7,7 @@ import click
 from conf.settings import Settings
 from flows.commands.outcome import asking_if_vanished, begin, show_report
 from flows.console import print_json
-from flows.options import chosen_of, json_option, library_option, settings_options
+from flows.options import chosen_of, json_option, library_option, retry_option, settings_options
 
 
 @click.command()
@@ -18,9 +18,10 @@ from flows.options import chosen_of, json_option, library_option, settings_optio
 @click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@retry_option
 @settings_options(
-    "batch_size", "workers", "bins", "decode_min_side", "max_megapixels", "hnsw_m", "ef_construction", "ef_search",
-    "max_failed_share", "max_missing_share",
+    "batch_size", "workers", "bins", "decode_min_side", "max_megapixels", "decode_timeout_s", "hnsw_m",
+    "ef_construction", "ef_search", "max_failed_share", "max_missing_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -34,6 +35,7 @@ def ingest(
     dry_run: bool,
     photos_moved: bool,
     accept_missing: bool,
+    retry_failed: bool,
     as_json: bool,
     **settings: str | None,
 ) -> None:
@@ -56,9 +58,15 @@ def ingest(
     }
     loaded = Settings.load(**where, **chosen)  # what is wrong with them is told before Prefect starts
     if dry_run:
-        _print_estimate(loaded, as_json)
+        _print_estimate(loaded, retry_failed, as_json)
         return
-    options = {**where, "photos_moved": photos_moved, "accept_missing": accept_missing, "settings": chosen}
+    options = {
+        **where,
+        "photos_moved": photos_moved,
+        "accept_missing": accept_missing,
+        "retry_failed": retry_failed,
+        "settings": chosen,
+    }
     _run_ingest(options, as_json, verbose)
 
 
@@ -92,10 +100,10 @@ def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
     show_report(asking_if_vanished(ingest_images, options, as_json), as_json)
 
 
-def _print_estimate(settings: Settings, as_json: bool) -> None:
+def _print_estimate(settings: Settings, retry_failed: bool, as_json: bool) -> None:
     from flows.dry_run import estimate_ingest
 
-    estimate = estimate_ingest(settings)
+    estimate = estimate_ingest(settings, retry_failed)
     if as_json:
         print_json(vars(estimate))
     else:

@@ -27,7 +27,8 @@ def status(library: str | None, as_json: bool) -> None:
 @library_option
 @json_option
 def failures(library: str | None, as_json: bool) -> None:
-    """List the images that cannot be used, and why."""
+    """List the images that cannot be used, why, and what to do about it."""
+    from storage.failures import REMEDIES
     from storage.library import open_library
     from storage.registry import Registry
 
@@ -35,11 +36,12 @@ def failures(library: str | None, as_json: bool) -> None:
     with Registry.open_for_reading(home.registry_path) as registry:
         if as_json:
             for row in registry.failures():
-                print_json({"id": row.id, "path": row.path, "status": row.status, "reason": row.reason})
+                facts = {"id": row.id, "path": row.path, "status": row.status, "reason": row.reason}
+                print_json({**facts, "remedy": REMEDIES[row.status]})
         else:
             from flows.tables import print_failures
 
-            print_failures(registry.failures())
+            print_failures(registry.failures(), REMEDIES)
 
 
 @click.command()

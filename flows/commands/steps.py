@@ -4,7 +4,7 @@ import click
 
 from flows.commands.outcome import asking_if_vanished, begin, show_report
 from flows.console import print_json
-from flows.options import chosen_of, json_option, library_option, settings_options
+from flows.options import chosen_of, json_option, library_option, retry_option, settings_options
 
 
 @click.command()
@@ -12,7 +12,8 @@ from flows.options import chosen_of, json_option, library_option, settings_optio
 @library_option
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
-@settings_options("workers", "bins", "decode_min_side", "max_megapixels", "max_missing_share")
+@retry_option
+@settings_options("workers", "bins", "decode_min_side", "max_megapixels", "decode_timeout_s", "max_missing_share")
 @json_option
 @click.pass_obj
 def scan(
@@ -22,6 +23,7 @@ def scan(
     library: str | None,
     photos_moved: bool,
     accept_missing: bool,
+    retry_failed: bool,
     as_json: bool,
     **settings: str | None,
 ) -> None:
@@ -42,6 +44,7 @@ def scan(
         "library": library,
         "photos_moved": photos_moved,
         "accept_missing": accept_missing,
+        "retry_failed": retry_failed,
         "settings": chosen_of(settings),
     }
     show_report(asking_if_vanished(scan_images, options, as_json), as_json)
@@ -51,11 +54,18 @@ def scan(
 @library_option
 @click.option("--modality", "modalities", multiple=True, metavar="NAME",
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
-@settings_options("batch_size", "workers", "max_megapixels", "max_failed_share")
+@retry_option
+@settings_options("batch_size", "workers", "max_megapixels", "decode_timeout_s", "max_failed_share")
 @json_option
 @click.pass_obj
 def embed(
-    verbose: bool, /, library: str | None, modalities: tuple[str, ...], as_json: bool, **settings: str | None
+    verbose: bool,
+    /,
+    library: str | None,
+    modalities: tuple[str, ...],
+    retry_failed: bool,
+    as_json: bool,
+    **settings: str | None,
 ) -> None:
     """Compute the vectors that are missing, for the photos that `imgrec scan` found.
 
@@ -68,7 +78,7 @@ def embed(
     begin(verbose)
     from flows.embed_images import embed_images
 
-    show_report(embed_images(library, list(modalities) or None, chosen_of(settings)), as_json)
+    show_report(embed_images(library, list(modalities) or None, retry_failed, chosen_of(settings)), as_json)
 
 
 @click.group()

@@ -19,6 +19,7 @@ from storage.errors import ImageError, ShardError
 from storage.images import decode
 from storage.index_rows import mirrored_segments
 from storage.registry import Registry
+from storage.shard_rows import shard_sizes
 from storage.shards import list_shards, read_shard
 
 MODALITIES = ("color", "sift")
@@ -155,7 +156,7 @@ def _check_vectors(library: Path, registry: Registry, album: Album, modality: st
         if status_of(content) == "ok":
             assert held[digest(content)] == vector_of(modality, content)
     on_disk = {str(path.relative_to(library / "shards")) for path in list_shards(library / "shards", fingerprint)}
-    assert {path for path, _ in registry.shard_sizes(fingerprint)} == on_disk
+    assert {path for path, _ in shard_sizes(registry, fingerprint)} == on_disk
 
 
 def _check_index(library: Path, registry: Registry, name: str) -> None:

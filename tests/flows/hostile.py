@@ -18,6 +18,7 @@ DEEDS = {
     "leave": lambda: sys.exit(0),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "no_memory": lambda: bytearray(1 << 62),
+    "slow": lambda: time.sleep(1),
     "hang": lambda: time.sleep(1000),
     "hang_with_the_gil": lambda: ctypes.PyDLL(None).sleep(1000),
     "noise": lambda: os.write(2, b"libhostile: what a picture\\n"),

@@ -17,6 +17,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from storage.lock import writer_lock
 from storage.registry import Registry
+from storage.shard_rows import shard_files
 from tests.flows.launcher import wait_until_gone
 
 IMGREC = Path(sys.executable).with_name("imgrec")
@@ -115,7 +116,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(many_photos: Path, library: Path
     kept = _shards(library)
     assert 2 <= kept < 12
     with Registry.open_for_reading(library / "registry.sqlite") as registry:
-        assert len(registry.shard_files()) == kept  # mirrored, not only written
+        assert len(shard_files(registry)) == kept  # mirrored, not only written
     assert not list(library.rglob(".tmp-*"))
     assert not (library / "chunks").exists()
 
@@ -170,7 +171,7 @@ def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
     _, err = running.communicate(timeout=60)
     assert (running.returncode, "goes on from here" in err) == (130, True)
     with Registry.open_for_reading(library / "registry.sqlite") as registry:
-        assert len(registry.shard_files()) == _shards(library)
+        assert len(shard_files(registry)) == _shards(library)
 
     running = start(many_photos, library, environment=own)
     _wait(lambda: len(_servers_of(running.pid)) == 1, 120)

@@ -162,8 +162,11 @@ def test_a_picture_that_workers_have_no_memory_for_is_told(
     ended = running.wait()
     assert ended.code == 0
     failures = imgrec("failures", "--library", tmp_path / "library", "--json").lines
-    reasons = {failure["path"]: failure["reason"] for failure in failures}
-    assert reasons["zz-large.png"] == "there is not enough memory to decode it"
+    told = {failure["path"]: (failure["status"], failure["reason"]) for failure in failures}
+    assert told["zz-large.png"] == ("out_of_memory", "there is not enough memory to decode it")
+    # With more of it, the next ingest takes the picture.
+    again = ingest(launcher, album, tmp_path / "library")
+    assert (again.code, again.report["retried"], "out_of_memory" in again.report["failures"]) == (0, 1, False)
 
 
 def test_a_registry_that_another_program_holds_is_told(launcher: Launcher, album: Album, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from embedders.catalogue import create_embedders
 from embedders.chunk import Chunk
 from embedders.worker import embed_chunk
 from search.fusion import default_indexes, index_members
-from search.index import IndexParameters, IndexReport, reserve_indexed_ids, update_index
+from search.index import IndexParameters, IndexReport, update_index
 from search.layout import IndexFolder, Member
+from search.publishing import reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
 from storage.library import Library
 from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards

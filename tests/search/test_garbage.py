@@ -21,6 +21,7 @@ from storage.library import Library, open_library
 from storage.lock import writer_lock
 from storage.mirror import adopt_shards
 from storage.registry import Registry
+from storage.shard_rows import shard_files
 from storage.shards import list_shards, read_shard
 from tests.search.conftest import make_library
 from tests.search.libraries import ingest
@@ -212,7 +213,7 @@ def test_forgotten_photos_leave_nothing_behind(library: Library) -> None:
         assert registry.count_images()["missing"] == 0
         assert registry.connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert registry.connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
-        known = list(registry.shard_files())
+        known = list(shard_files(registry))
         assert [str(path.relative_to(library.shards_dir)) for path in list_shards(library.shards_dir)] == known
         coffee = registry.connection.execute("SELECT content_hash FROM images WHERE path LIKE 'sub%'").fetchone()[0]
     held = {content for path in list_shards(library.shards_dir) for content in read_shard(path).content_hashes}

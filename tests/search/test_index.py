@@ -16,8 +16,8 @@ import pytest
 from search import index as index_module
 from search import segment
 from search.errors import IndexDamagedError, IndexNotFoundError
-from search.index import reserve_indexed_ids
 from search.layout import IndexFolder, list_indexes
+from search.publishing import reserve_indexed_ids
 from search.reader import NO_ID, IndexReader, open_reader
 from search.recall import measure_recall
 from search.segment import FLAT, HNSW, build_hnsw
