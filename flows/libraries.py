@@ -1,17 +1,22 @@
 """Which library an ingest works on, and whether the settings fit it."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from conf.errors import SettingsError
 from conf.settings import Settings
 from embedders.catalogue import create_embedders
+from embedders.devices import FLOAT32
+from embedders.sift_model import DEFAULT
 from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
 
 # Of a new library: colours, patterns, and what is shown, by the one model whose weights are always there.
 DEFAULT_MODALITIES = ("color", "sift", "efficientnet")
+# What libraries have that were made before there was a choice.
+_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
@@ -32,7 +37,7 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
         library = library.with_modalities(modalities)
     library = _with_root(library, settings, photos_moved)
     given = settings.given_vector_settings()
-    differing = {name: value for name, value in given.items() if library.vector_settings.get(name) != value}
+    differing = {name: value for name, value in given.items() if _kept(library).get(name) != value}
     if differing and not reembed:
         raise VectorSettingsError(_refusal(library, differing))
     if differing:
@@ -97,10 +102,12 @@ def _check_root(library: Library, settings: Settings) -> Library:
     return library
 
 
+def _kept(library: Library) -> Mapping[str, object]:
+    return {**_WITHOUT_CHOICE, **library.vector_settings}
+
+
 def _refusal(library: Library, differing: dict[str, object]) -> str:
-    told = "; ".join(
-        f"{name} = {value}, but {library.vector_settings.get(name)} there" for name, value in differing.items()
-    )
+    told = "; ".join(f"{name} = {value}, but {_kept(library).get(name)} there" for name, value in differing.items())
     flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
