@@ -78,13 +78,16 @@ class Settings(BaseSettings):
         DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
     )
 
-    # Vectors: bins and decode_min_side change them, so a library keeps those of its creation
+    # Vectors: what changes them is kept by a library from its creation on
     modalities: Names | None = Field(
         None, min_length=1, description="modalities to compute; a library remembers its own"
     )
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
     sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
+    openclip_model: str = Field(
+        "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
+    )
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
     decode_timeout_s: float = Field(
         60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"
