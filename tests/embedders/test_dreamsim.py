@@ -89,6 +89,7 @@ def original(cache: Path, kind: str) -> tuple[Any, Callable[[Image.Image], "torc
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the library adapts its model twice
+        warnings.filterwarnings("ignore", ".*weight_norm` is deprecated")
         return dreamsim(pretrained=True, device="cpu", cache_dir=str(cache), dreamsim_type=kind)  # type: ignore[no-any-return]
 
 
