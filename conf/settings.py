@@ -7,7 +7,7 @@ Sources, the later ones winning: defaults, the library's imgrec.toml, the workin
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
     sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32", description="in which learned models compute: float32, or on a GPU bf16 or fp16, faster and coarser"
+    )
     openclip_model: str = Field(
         "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
     )
@@ -155,7 +158,12 @@ class Settings(BaseSettings):
 
     def vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as a library keeps them."""
-        return {"bins": list(self.bins), "decode_min_side": self.decode_min_side, "sift_model": self.sift_model}
+        return {
+            "bins": list(self.bins),
+            "decode_min_side": self.decode_min_side,
+            "sift_model": self.sift_model,
+            "precision": self.precision,
+        }
 
 
 def find_library(given: dict[str, Any]) -> Path:

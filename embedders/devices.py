@@ -1,6 +1,6 @@
 """The device that models run on: which one, how pictures get there, and in which precision it computes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,19 +57,21 @@ class Place:
         return sent
 
     @contextmanager
-    def computing(self) -> "Iterator[None]":
+    def computing(self) -> Iterator[None]:
         """Compute without gradients and in this precision; in float32 never in TF32 or less, whatever the device can.
 
         What is loaded stays float32: operations that are safe in 16 bits convert it (torch.autocast).
         """
+        with _exact_float32(), self.in_this_thread():
+            yield
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """What further threads need that help to compute."""
         import torch
 
         dtype = getattr(torch, PRECISIONS[self.precision])
-        with (
-            _exact_float32(),
-            torch.inference_mode(),
-            torch.autocast(self.kind, torch.bfloat16 if dtype == torch.float32 else dtype, dtype != torch.float32),
-        ):
+        with torch.inference_mode(), torch.autocast(self.kind, dtype, enabled=self.precision != FLOAT32):
             yield
 
     def fetch(self, rows: "torch.Tensor") -> Vectors:
@@ -94,6 +96,11 @@ def find_place(asked: str, precision: str = FLOAT32) -> Place:
     if chosen not in there:
         raise DeviceError(f"device = {asked}: there is {', '.join(there)}{_why_no_gpu(asked, gpus)}; name one, or auto")
     return Place(chosen, precision)
+
+
+def precision_of(vector_settings: Mapping[str, Any]) -> str:
+    """The precision of a library's learned embedders; one that was made before there was a choice has float32."""
+    return str(vector_settings.get("precision", FLOAT32))
 
 
 def precision_parameters(precision: str) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Which library an ingest works on, and whether the settings fit it."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from conf.errors import SettingsError
 from conf.settings import Settings
 from embedders.catalogue import MODEL_SETTINGS, create_embedders, find_stored_model
+from embedders.devices import FLOAT32
 from embedders.model_store import model_names
+from embedders.sift_model import DEFAULT
 from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
@@ -16,6 +18,8 @@ from storage.library import Library, create_library, is_library, open_library
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
 MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
+# What libraries have that were made before there was a choice.
+_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
@@ -94,7 +98,7 @@ def _cards(settings: Settings, modalities: Iterable[str]) -> dict[str, Any]:
 
 def _differing(library: Library, settings: Settings, reembed: bool) -> dict[str, Any]:
     """The settings that change vectors and are given otherwise than the library has them."""
-    kept = library.vector_settings
+    kept = _kept(library)
     given = settings.given_vector_settings()
     differing = {name: value for name, value in given.items() if kept.get(name) != value}
     for modality in set(library.modalities) & MODEL_SETTINGS.keys():
@@ -134,10 +138,13 @@ def _check_root(library: Library, settings: Settings) -> Library:
     return library
 
 
+def _kept(library: Library) -> Mapping[str, Any]:
+    return {**_WITHOUT_CHOICE, **library.vector_settings}
+
+
 def _refusal(library: Library, differing: dict[str, object]) -> str:
-    told = "; ".join(
-        f"{name} = {value}, but {_told(library.vector_settings.get(name))} there" for name, value in differing.items()
-    )
+    kept = _kept(library)
+    told = "; ".join(f"{name} = {value}, but {_told(kept.get(name))} there" for name, value in differing.items())
     flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "

@@ -51,7 +51,7 @@ def scan(
 @library_option
 @click.option("--modality", "modalities", multiple=True, metavar="NAME",
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
-@settings_options("batch_size", "workers", "max_megapixels", "max_failed_share")
+@settings_options("batch_size", "workers", "device", "max_megapixels", "max_failed_share")
 @json_option
 @click.pass_obj
 def embed(

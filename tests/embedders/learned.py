@@ -57,7 +57,7 @@ class LearnedContract(EmbedderContract):
         prepared = [embedder.prepare(picture) for picture in make_pictures()]
         assert len({(rows.shape, rows.dtype) for rows in prepared}) == 1
         travelled = pickle.loads(pickle.dumps(prepared))  # as from a worker process
-        self.assert_same(embedder.forward(np.stack(travelled)), embedder.embed(make_pictures()))
+        self.assert_same(embedder.forward(embedder.send(np.stack(travelled))), embedder.embed(make_pictures()))
 
     def test_workers_need_no_torch(self) -> None:
         command = [sys.executable, "-c", PREPARE_WITHOUT_TORCH, self.modality, repr(dict(self.vector_settings))]

@@ -26,7 +26,7 @@ from tests.embedders.test_worker import COLOR, write_chunk, write_photos
 class TestEfficientNetContract(LearnedContract):
     modality = "efficientnet"
     vector_settings: ClassVar[Mapping[str, Any]] = {"decode_min_side": 448}
-    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"decode_min_side": 449}]
+    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"decode_min_side": 449}, {"precision": "bf16"}]
 
 
 def reference(pictures: Sequence[Pixels]) -> Vectors:
