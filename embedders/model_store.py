@@ -164,8 +164,8 @@ def check_model_name(name: str) -> str:
 def stage(models_root: Path, name: str, resume: bool = False) -> Iterator[Path]:
     """Yield a folder to fill with a model's files, and `StoredModel.save` last; then it becomes the model.
 
-    One process at a time, the others wait. When the block raises, nothing is stored; with `resume`, what it has put
-    there stays for the next one that resumes.
+    One process at a time, the others wait. When the block raises or saves nothing, nothing is stored; with `resume`,
+    what it had put there when it raised stays for the next one that resumes.
 
     Raises:
         ModelFileError: the folder of models cannot be written.
@@ -177,7 +177,10 @@ def stage(models_root: Path, name: str, resume: bool = False) -> Iterator[Path]:
         folder.mkdir(exist_ok=True)
         try:
             yield folder
-            _publish(folder, final)
+            if (folder / FACTS_FILE).exists():
+                _publish(folder, final)
+            else:
+                shutil.rmtree(folder)
         finally:
             if not resume:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -23,13 +23,18 @@ def make_weights(model_cfg: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     model = CLIP(**json.loads(json.dumps(model_cfg)))
     with torch.no_grad():
         for name, tensor in model.named_parameters():
-            if name.endswith(("ln_post.bias", "ln_final.bias")):
-                tensor.normal_(0, 0.1)
-            elif tensor.ndim >= 2:
+            if tensor.ndim >= 2:
                 tensor.mul_(6 if "mlp" in name else 3)
         # Filters of a trained model are smooth; noise would see most in what JPEG leaves out.
         filters = torch.nn.functional.avg_pool2d(model.visual.conv1.weight, 5, 1, 2)
         model.visual.conv1.weight.copy_(filters * 10)
+        # What all pictures have in common would hide how they differ.
+        seen: list[Any] = []
+        hook = model.visual.ln_post.register_forward_hook(lambda layer, given, made: seen.append(made[:, 0]))
+        size = model.visual.image_size
+        model.eval().encode_image(torch.nn.functional.interpolate(torch.randn(16, 3, 5, 5), size, mode="bicubic"))
+        hook.remove()
+        model.visual.ln_post.bias.sub_(seen[0].mean(0))
     weights: dict[str, Any] = model.state_dict()
     return weights
 
