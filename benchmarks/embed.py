@@ -80,7 +80,7 @@ def _write_chunk(photos: Path, home: Path, count: int | None) -> Path:
 def time_bare(count: int) -> float:
     """Images/s of forward passes in the mode that ingests use."""
     embedder = EfficientNetEmbedder(DEFAULTS.decode_min_side)
-    batch = _batch()
+    batch = embedder.send(_batch())
     embedder.forward(batch)
     return _images_per_s(lambda: embedder.forward(batch), count)
 

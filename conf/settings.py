@@ -7,7 +7,7 @@ Sources, the later ones winning: defaults, the library's imgrec.toml, the workin
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -78,13 +78,22 @@ class Settings(BaseSettings):
         DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
     )
 
-    # Vectors: bins and decode_min_side change them, so a library keeps those of its creation
+    # Vectors: what changes them is kept by a library from its creation on
     modalities: Names | None = Field(
         None, min_length=1, description="modalities to compute; a library remembers its own"
     )
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
     sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32", description="in which learned models compute: float32, or on a GPU bf16 or fp16, faster and coarser"
+    )
+    openclip_model: str = Field(
+        "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
+    )
+    dreamsim_type: Literal[
+        "open_clip_vitb32", "clip_vitb32", "dino_vitb16", "dinov2_vitb14", "synclr_vitb16", "ensemble"
+    ] = Field("open_clip_vitb32", description="which DreamSim: its backbone, or the `ensemble` of three")
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
     decode_timeout_s: float = Field(
         60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"
@@ -156,7 +165,12 @@ class Settings(BaseSettings):
 
     def vector_settings(self) -> dict[str, Any]:
         """The settings that change vectors, as a library keeps them."""
-        return {"bins": list(self.bins), "decode_min_side": self.decode_min_side, "sift_model": self.sift_model}
+        return {
+            "bins": list(self.bins),
+            "decode_min_side": self.decode_min_side,
+            "sift_model": self.sift_model,
+            "precision": self.precision,
+        }
 
 
 def find_library(given: dict[str, Any]) -> Path:

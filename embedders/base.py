@@ -68,8 +68,9 @@ class Embedder(ABC):
 class LearnedEmbedder(Embedder):
     """An embedder of two halves.
 
-    `prepare` runs in the worker processes and knows no torch. `forward` runs where the model is, in the process that
-    embeds a chunk, on the batches that embedders/forward.py makes of what was prepared.
+    `prepare` runs in the worker processes and knows no torch. `send` and `forward` run where the model is, in the
+    process that embeds a chunk, on the batches that embedders/forward.py makes of what was prepared; never two
+    `forward` at a time, but `send` beside one. embedders/devices.py helps with both.
     """
 
     @property
@@ -78,9 +79,10 @@ class LearnedEmbedder(Embedder):
 
     @abstractmethod
     def load(self, machine: Machine) -> None:
-        """Load the weights, which takes seconds; loaded ones stay.
+        """Load the weights onto the device, which takes seconds; loaded ones stay, once for the whole process.
 
         Raises:
+            DeviceError: the device asked for is not there.
             ModelFileError: they are missing, damaged, or not those that the fingerprint names.
         """
 
@@ -88,11 +90,15 @@ class LearnedEmbedder(Embedder):
     def prepare(self, pixels: Pixels) -> Prepared:
         """Make the model's input of one image (H, W, 3): of one shape and dtype for all images."""
 
+    def send(self, batch: Prepared) -> Any:
+        """Bring N > 0 prepared images, stacked, to the device: here, leave them where they are."""
+        return batch
+
     @abstractmethod
-    def forward(self, batch: Prepared) -> Vectors:
-        """Embed N > 0 prepared images, stacked, into (N, dim) float32 rows of L2 norm 1. `load` comes first."""
+    def forward(self, batch: Any) -> Vectors:
+        """Embed what `send` returned into (N, dim) float32 rows of L2 norm 1. `load` comes first."""
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         if not batch:
             return np.empty((0, self.spec.dim), np.float32)
-        return self.forward(np.stack([self.prepare(pixels) for pixels in batch]))
+        return self.forward(self.send(np.stack([self.prepare(pixels) for pixels in batch])))

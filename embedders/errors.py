@@ -21,3 +21,7 @@ class ModelFileError(ImgrecError, ValueError):
 
 class TooFewImagesError(ImgrecError, ValueError):
     """There are too few images to learn from."""
+
+
+class DeviceError(ImgrecError, LookupError):
+    """The device that models are to run on is not there."""

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -37,14 +38,32 @@ class ForwardStage:
         return self._batch_size if self._learned else 0
 
     def finish(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Yield the parts with vectors in place of what was prepared, in their order."""
+        """Yield the parts with vectors in place of what was prepared, in their order.
+
+        While a batch is computed, the next one is collected and sent to the device.
+        """
+        if not self._learned:
+            yield from parts
+            return
+        under_way: Future[list[Part]] | None = None
+        with ThreadPoolExecutor(2, thread_name_prefix="imgrec-forward") as threads:
+            for batch in self._batches(parts):
+                begun = threads.submit(self._embed, batch)
+                if under_way is not None:
+                    yield from under_way.result()
+                under_way = begun
+            if under_way is not None:
+                yield from under_way.result()
+
+    def _batches(self, parts: Iterable[Part]) -> Iterator[Sequence[Part]]:
         waiting: list[Part] = []
         for part in parts:
             waiting.append(part)
             if sum(len(one.content_hashes) for one in waiting) >= self.images_wanted:
-                yield from self._embed(waiting)
+                yield waiting
                 waiting = []
-        yield from self._embed(waiting)
+        if waiting:
+            yield waiting
 
     def _embed(self, parts: Sequence[Part]) -> list[Part]:
         ends = np.cumsum([len(part.content_hashes) for part in parts])[:-1]
@@ -63,10 +82,9 @@ class ForwardStage:
         start = 0
         while start < len(prepared):
             batch = prepared[start : start + self._batch_size]
-            with _one_at_a_time:
-                rows = _try_forward(embedder, batch)
+            rows = _try_forward(embedder, batch)
             if rows is None:
-                self._batch_size = len(batch) // 2
+                self._batch_size = min(self._batch_size, len(batch) // 2)
                 logger.warning(
                     "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
                     embedder.spec.name, len(batch), self._batch_size,
@@ -82,7 +100,9 @@ def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     import torch
 
     try:
-        return embedder.forward(batch)
+        sent = embedder.send(batch)
+        with _one_at_a_time:
+            return embedder.forward(sent)
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise

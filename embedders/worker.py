@@ -46,11 +46,12 @@ def embed_chunk(
     """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
 
     The workers of `pool` decode, prepare for the learned embedders, and do all of the others; models run in this
-    process meanwhile. At most `in_flight` parts of 8 images, or two forward passes' worth, are decoded ahead, whatever
-    the chunk's size; `on_images(count)` hears of every part that is done. An image that ends its worker, or hangs
-    there, fails; no other does.
+    process meanwhile. At most `in_flight` parts of 8 images, or two forward passes' worth, are decoded ahead, and two
+    passes under way, whatever the chunk's size; `on_images(count)` hears of every part that is done. An image that
+    ends its worker, or hangs there, fails; no other does.
 
     Raises:
+        DeviceError: the device that models are to run on is not there; nothing was decoded.
         ModelFileError: the weights of a model are missing or damaged; nothing was decoded.
         EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
     """

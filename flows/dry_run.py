@@ -107,9 +107,9 @@ def _time_models(embedders: Iterable[Embedder], machine: Machine) -> float:
         if isinstance(embedder, LearnedEmbedder):
             batch = np.stack([embedder.prepare(np.zeros((8, 8, 3), np.uint8))] * FORWARD_SAMPLE)
             embedder.load(machine)
-            embedder.forward(batch[:1])  # the first one starts threads
+            embedder.forward(embedder.send(batch[:1]))  # the first one starts threads
             started = time.perf_counter()
-            embedder.forward(batch)
+            embedder.forward(embedder.send(batch))
             seconds += (time.perf_counter() - started) / FORWARD_SAMPLE
     return seconds
 

@@ -15,7 +15,7 @@ from flows.options import json_option, library_option, settings_options
 @click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @library_option
 @click.option("--index", metavar="NAME", help="Index to search; default: the library's.")
-@settings_options("top_k", "ef_search")
+@settings_options("top_k", "ef_search", "device")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
 @click.option("--preview", metavar="FILE", help="Write a contact sheet of the query and its hits, as PNG.")

@@ -55,7 +55,7 @@ def scan(
 @click.option("--modality", "modalities", multiple=True, metavar="NAME",
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @retry_option
-@settings_options("batch_size", "workers", "max_megapixels", "decode_timeout_s", "max_failed_share")
+@settings_options("batch_size", "workers", "device", "max_megapixels", "decode_timeout_s", "max_failed_share")
 @json_option
 @click.pass_obj
 def embed(

@@ -23,7 +23,12 @@ from storage.shard_rows import shard_sizes
 from storage.shards import list_shards, read_shard
 
 MODALITIES = ("color", "sift")
-VECTOR_SETTINGS: dict[str, Any] = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}
+VECTOR_SETTINGS: dict[str, Any] = {
+    "bins": [8, 8, 8],
+    "decode_min_side": 448,
+    "sift_model": "default",
+    "precision": "float32",
+}
 
 
 class Album:

@@ -1,0 +1,136 @@
+"""The device that models run on: which one, how pictures get there, and in which precision it computes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedders.base import Prepared, Vectors
+from embedders.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+FLOAT32 = "float32"
+# The names of the setting, and torch's.
+PRECISIONS = {FLOAT32: "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device as torch names it, and the precision in which models compute there.
+
+    A learned embedder finds it in `load` (`find_place`), moves its weights to `device`, in float32, and then:
+
+        def send(self, batch):
+            return self._place.send(batch)
+
+        def forward(self, batch):
+            with self._place.computing():
+                return self._place.fetch(self._model(batch))
+    """
+
+    device: str = "cpu"
+    precision: str = FLOAT32
+
+    @property
+    def kind(self) -> str:
+        """`cpu`, `cuda` or `mps`."""
+        return self.device.partition(":")[0]
+
+    def send(self, batch: Prepared) -> "torch.Tensor":
+        """Return prepared images as a tensor on the device, once they are there.
+
+        To CUDA they go from pinned memory and on a stream of their own: in another thread, a forward pass goes on.
+        """
+        import torch
+
+        there = torch.from_numpy(batch)
+        if self.kind != "cuda":
+            return there.to(self.device)
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch says no types
+        with torch.cuda.stream(stream):
+            sent = there.pin_memory().to(self.device, non_blocking=True)
+        stream.synchronize()
+        return sent
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute without gradients and in this precision; in float32 never in TF32 or less, whatever the device can.
+
+        What is loaded stays float32: operations that are safe in 16 bits convert it (torch.autocast).
+        """
+        with _exact_float32(), self.in_this_thread():
+            yield
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """What further threads need that help to compute."""
+        import torch
+
+        dtype = getattr(torch, PRECISIONS[self.precision])
+        with torch.inference_mode(), torch.autocast(self.kind, dtype, enabled=self.precision != FLOAT32):
+            yield
+
+    def fetch(self, rows: "torch.Tensor") -> Vectors:
+        """Wait for what was computed, and return it as float32."""
+        return np.asarray(rows.float().cpu().numpy())
+
+
+def find_place(asked: str, precision: str = FLOAT32) -> Place:
+    """Choose the device: `auto` is the first CUDA GPU, else Apple's, else the CPU.
+
+    Raises:
+        DeviceError: the one asked for is not there.
+    """
+    import torch
+
+    if asked == "cpu":
+        return Place("cpu", precision)
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    there = [*gpus, *mps, "cpu"]
+    chosen = there[0] if asked == "auto" else f"{asked}:0" if asked == "cuda" else asked
+    if chosen not in there:
+        raise DeviceError(f"device = {asked}: there is {', '.join(there)}{_why_no_gpu(asked, gpus)}; name one, or auto")
+    return Place(chosen, precision)
+
+
+def precision_of(vector_settings: Mapping[str, Any]) -> str:
+    """The precision of a library's learned embedders; one that was made before there was a choice has float32."""
+    return str(vector_settings.get("precision", FLOAT32))
+
+
+def precision_parameters(precision: str) -> dict[str, Any]:
+    """What the precision adds to an embedder's parameters, and so to its fingerprint: float32 nothing."""
+    return {} if precision == FLOAT32 else {"precision": precision}
+
+
+def _why_no_gpu(asked: str, gpus: list[str]) -> str:
+    import torch
+
+    if gpus or not asked.startswith("cuda"):
+        return ""
+    if torch.version.cuda is None:
+        return f" (torch {torch.__version__} is built without CUDA: install one with it)"
+    return f" (torch sees no GPU: does `nvidia-smi` show one, and a driver for CUDA {torch.version.cuda}?)"
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """Switch off TF32, and bf16 in float32's clothes, where torch has them on: cuDNN's convolutions do by default."""
+    import torch
+
+    # getattr, since mypy takes the objects that torch puts there for modules
+    cuda, cudnn, mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
+    backends = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision

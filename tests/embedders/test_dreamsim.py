@@ -1,0 +1,322 @@
+"""DreamSim: its contract, and its vectors against those of the library called as its README does it."""
+
+import functools
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from embedders import dreamsim_network
+from embedders.base import Embedder, Pixels, Vectors
+from embedders.catalogue import create_embedder
+from embedders.dreamsim import DreamSimEmbedder
+from embedders.dreamsim_adding import add_dreamsim
+from embedders.dreamsim_types import BACKBONES, TYPES
+from embedders.machine import Machine
+from embedders.model_store import find_model
+from tests.embedders.dreamsim_files import write_cache, write_hub
+from tests.embedders.learned import LearnedContract, median_cosine, photos, shrunk_and_full
+from tests.embedders.test_efficientnet import IMAGENET_MEAN, IMAGENET_STD, crop, prepare_with
+
+if TYPE_CHECKING:
+    import torch
+
+SMALL = ("open_clip_vitb32", "clip_vitb32")
+LARGE = ("dino_vitb16", "dinov2_vitb14", "synclr_vitb16", "ensemble")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that the library could have filled. All types of one file layout have the same weights."""
+    folder = tmp_path_factory.mktemp("dreamsim")
+    write_cache(folder, "open_clip_vitb32")
+    os.link(folder / BACKBONES["open_clip_vitb32"], folder / BACKBONES["clip_vitb32"])
+    write_cache(folder, "clip_vitb32")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Machine]:
+    """A machine with both in its store."""
+    root = tmp_path_factory.mktemp("models")
+    for kind in SMALL:
+        add_dreamsim(root, f"dreamsim.{kind}", cache)
+    yield Machine(root, "cpu")
+    shutil.rmtree(root)
+
+
+def loaded(machine: Machine, kind: str) -> DreamSimEmbedder:
+    embedder = DreamSimEmbedder(find_model(machine.models_root, f"dreamsim.{kind}").card, 448)
+    embedder.load(machine)
+    return embedder
+
+
+class TestDreamSimContract(LearnedContract):
+    modality = "dreamsim"
+
+    @pytest.fixture(autouse=True)
+    def settings(self, machine: Machine) -> None:
+        self.machine = machine
+        card = find_model(machine.models_root, "dreamsim.open_clip_vitb32").card
+        self.vector_settings = {"decode_min_side": 448, "dreamsim_type": card}  # type: ignore[misc]
+        self.changes = [  # type: ignore[misc] # a class has them, where no model has to be made first
+            {"decode_min_side": 449},
+            {"precision": "bf16"},
+            {"dreamsim_type": {**card, "digest": "0" * 16}},
+            {"dreamsim_type": {**card, "dim": 768}},
+        ]
+
+    def create(self, vector_settings: Mapping[str, Any]) -> Embedder:
+        embedder = create_embedder(self.modality, vector_settings)
+        assert isinstance(embedder, DreamSimEmbedder)
+        embedder.load(self.machine)
+        return embedder
+
+
+@functools.cache
+def original(cache: Path, kind: str) -> tuple[Any, Callable[[Image.Image], "torch.Tensor"]]:
+    """The library, called as its README does it: a model, and what prepares pictures for it."""
+    from dreamsim import dreamsim
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the library adapts its model twice
+        warnings.filterwarnings("ignore", ".*weight_norm` is deprecated")
+        return dreamsim(pretrained=True, device="cpu", cache_dir=str(cache), dreamsim_type=kind)  # type: ignore[no-any-return]
+
+
+def reference(cache: Path, kind: str, pictures: Sequence[Pixels]) -> Vectors:
+    import torch
+
+    model, preprocess = original(cache, kind)
+    with torch.no_grad():
+        return np.concatenate([model.embed(preprocess(Image.fromarray(picture))).numpy() for picture in pictures])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Pixels]:
+    """Real ones, of which the first three are not square."""
+    return photos()[3:12]
+
+
+@pytest.fixture(scope="module")
+def golden(cache: Path, pictures: list[Pixels]) -> Vectors:
+    return reference(cache, "open_clip_vitb32", pictures)
+
+
+def check_golden(embedder: DreamSimEmbedder, pictures: Sequence[Pixels], golden: Vectors) -> None:
+    difference = np.abs(embedder.embed(pictures) - golden).max()
+    assert difference <= 1e-5, difference
+
+
+def fails_golden(embedder: DreamSimEmbedder, pictures: Sequence[Pixels], golden: Vectors) -> bool:
+    with pytest.raises(AssertionError):
+        check_golden(embedder, pictures[:3], golden[:3])
+    return True
+
+
+def test_vectors_are_those_of_the_library(machine: Machine, pictures: list[Pixels], golden: Vectors) -> None:
+    assert median_cosine(golden) < 0.5  # or else wrong code could pass
+    check_golden(loaded(machine, "open_clip_vitb32"), pictures, golden)
+
+
+# What happens to a picture
+
+
+bicubic = prepare_with(Image.Resampling.BICUBIC)
+PREPARATIONS: dict[str, Callable[[Pixels], NDArray[Any]]] = {
+    "bilinear": prepare_with(Image.Resampling.BILINEAR),
+    "lanczos": prepare_with(Image.Resampling.LANCZOS),
+    "cropped": crop,
+    "BGR": lambda pixels: bicubic(np.ascontiguousarray(pixels[..., ::-1])),
+    "transposed": lambda pixels: bicubic(pixels).transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("mutant", PREPARATIONS)
+def test_any_other_preprocessing_fails_the_golden_test(
+    machine: Machine, pictures: list[Pixels], golden: Vectors, mutant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = loaded(machine, "open_clip_vitb32")
+    monkeypatch.setattr(embedder, "prepare", PREPARATIONS[mutant])
+    assert fails_golden(embedder, pictures, golden)
+
+
+def test_pictures_reach_the_network_as_the_library_makes_them(machine: Machine, cache: Path) -> None:
+    import torch
+
+    _, preprocess = original(cache, "open_clip_vitb32")
+    embedder = loaded(machine, "open_clip_vitb32")
+    for picture in photos():
+        ours = torch.from_numpy(embedder.prepare(picture)).permute(2, 0, 1) / 255.0
+        assert torch.equal(ours, preprocess(Image.fromarray(picture))[0])
+
+
+def test_shrinking_at_decoding_changes_next_to_nothing(machine: Machine, cache: Path) -> None:
+    shrunk, full = shrunk_and_full(4)
+    golden = reference(cache, "open_clip_vitb32", full)
+    cosines = (loaded(machine, "open_clip_vitb32").embed(shrunk) * golden).sum(axis=1)
+    assert cosines.min() >= 0.999, cosines
+
+
+# What happens inside of the network
+
+
+def swap_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dreamsim.feature_extraction import load_clip_as_dino, load_open_clip_as_dino
+
+    monkeypatch.setattr(load_open_clip_as_dino, "load_open_clip_as_dino", load_clip_as_dino.load_clip_as_dino)
+
+
+def change_model(change: "Callable[[Any], None]") -> Callable[[pytest.MonkeyPatch], None]:
+    def mutate(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = dreamsim_network._load_backbone
+
+        def load(name: str, folder: Path) -> "tuple[Any, torch.Tensor | None]":
+            model, projection = original(name, folder)
+            change(model)
+            return model, projection
+
+        monkeypatch.setattr(dreamsim_network, "_load_backbone", load)
+
+    return mutate
+
+
+def other_epsilon(model: Any) -> None:
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+
+
+def no_first_norm(model: Any) -> None:
+    import torch
+
+    model.pos_drop = torch.nn.Identity()
+
+
+def swapped_norms(model: Any) -> None:
+    for block in model.blocks:
+        block.norm1, block.norm2 = block.norm2, block.norm1
+
+
+def other_statistic(name: str, value: NDArray[np.float32]) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda monkeypatch: monkeypatch.setattr(f"dreamsim.constants.{name}", tuple(value.tolist()))
+
+
+NETWORKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "QuickGELU": swap_gelu,
+    "epsilon": change_model(other_epsilon),
+    "no first normalisation": change_model(no_first_norm),
+    "swapped normalisations": change_model(swapped_norms),
+    "mean": other_statistic("OPENAI_CLIP_MEAN", IMAGENET_MEAN),
+    "std": other_statistic("OPENAI_CLIP_STD", IMAGENET_STD),
+    "not adapted": lambda monkeypatch: monkeypatch.setattr(dreamsim_network, "_merge_adapter", lambda *_: None),
+}
+
+
+def mutated(
+    cache: Path, kind: str, network: "Callable[[torch.Tensor], torch.Tensor] | None" = None
+) -> DreamSimEmbedder:
+    """An embedder straight from the library's folder, as the code now is, or of another network."""
+    embedder = DreamSimEmbedder({"name": f"dreamsim.{kind}", "digest": "", "dim": TYPES[kind].dim}, 448)
+    embedder._network = dreamsim_network.load_network(cache, f"dreamsim.{kind}", "cpu")
+    return embedder
+
+
+@pytest.mark.parametrize("mutant", NETWORKS)
+def test_any_other_network_fails_the_golden_test(
+    cache: Path, pictures: list[Pixels], golden: Vectors, mutant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        NETWORKS[mutant](patched)
+        embedder = mutated(cache, "open_clip_vitb32")
+    assert fails_golden(embedder, pictures, golden)
+
+
+@pytest.mark.parametrize("mutant", ["not centred", "centred on the batch"])
+def test_any_other_centring_fails_the_golden_test(
+    machine: Machine, pictures: list[Pixels], golden: Vectors, mutant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def mean(rows: "torch.Tensor", dim: int, keepdim: bool) -> "torch.Tensor":
+        return torch.zeros(1) if mutant == "not centred" else mean_of(rows, dim=0, keepdim=keepdim)
+
+    mean_of = torch.Tensor.mean
+    embedder = loaded(machine, "open_clip_vitb32")
+    monkeypatch.setattr(torch.Tensor, "mean", mean)
+    assert fails_golden(embedder, pictures, golden)
+
+
+def test_clip_is_that_of_the_library_and_has_another_gelu(
+    machine: Machine, cache: Path, pictures: list[Pixels], golden: Vectors
+) -> None:
+    embedder = loaded(machine, "clip_vitb32")
+    check_golden(embedder, pictures[:4], reference(cache, "clip_vitb32", pictures[:4]))
+    assert fails_golden(embedder, pictures, golden)  # the weights are the same here
+
+
+# All types
+
+
+def test_types_are_those_of_the_library() -> None:
+    from dreamsim.config import dreamsim_args, dreamsim_weights
+    from dreamsim.model import EMBED_DIMS
+
+    theirs = {kind: facts for kind, facts in dreamsim_args["model_config"].items() if not kind.endswith("_patch")}
+    assert theirs.keys() == TYPES.keys() <= dreamsim_weights.keys()
+    for kind, facts in theirs.items():
+        backbones, features = facts["model_type"].split(","), facts["feat_type"].split(",")
+        assert TYPES[kind].backbones == tuple(backbones)
+        assert TYPES[kind].dim == sum(
+            EMBED_DIMS[name][feature] for name, feature in zip(backbones, features, strict=True)
+        )
+        assert features == ["embedding" if "clip" in name else "cls" for name in backbones]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without a network, as torch.hub notices it; its directory, which the library changes, comes back."""
+    import torch
+
+    def refuse(*_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    yield
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("kind", LARGE)
+def test_vectors_of_every_type_are_those_of_the_library(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    before = torch.hub.get_dir()
+    write_hub(write_cache(tmp_path / "cache", kind))
+    pictures = photos()[3:7]
+    golden = reference(tmp_path / "cache", kind, pictures)
+    torch.hub.set_dir(before)
+    model = add_dreamsim(tmp_path / "models", f"dreamsim.{kind}", tmp_path / "cache")
+    embedder = loaded(Machine(tmp_path / "models", "cpu"), kind)
+    assert (model.dim, torch.hub.get_dir()) == (golden.shape[1], before)
+    assert median_cosine(golden) < 0.5
+    check_golden(embedder, pictures, golden)
+    if kind != "ensemble":
+        load = dreamsim_network._load_backbone
+        # with a projection, it takes the first token after the last normalisation
+        monkeypatch.setattr(dreamsim_network, "_load_backbone", lambda *name: (load(*name)[0], torch.eye(768)))
+        assert fails_golden(mutated(tmp_path / "cache", kind), pictures, golden)

@@ -1,0 +1,46 @@
+"""The precision of a library's models is a setting of its vectors: kept, and changed by re-embedding only."""
+
+from pathlib import Path
+
+import pytest
+
+from conf.settings import Settings
+from embedders.catalogue import create_embedders
+from flows.libraries import library_for
+from storage.errors import VectorSettingsError
+from storage.library import Library
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Settings:
+    (tmp_path / "photos").mkdir()
+    return Settings.load(images_root=tmp_path / "photos", library=tmp_path / "library")
+
+
+def fingerprints(library: Library) -> list[str]:
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    return [embedder.spec.fingerprint for embedder in embedders.values()]
+
+
+def test_a_library_keeps_its_precision(make: Settings) -> None:
+    library = library_for(make.model_copy(update={"precision": "bf16"}))
+    assert library_for(make).vector_settings["precision"] == "bf16"
+    other = Settings.load(library=library.root, precision="float32")
+    with pytest.raises(
+        VectorSettingsError, match=r"precision = float32, but bf16 there.*reembed .* --precision float32"
+    ):
+        library_for(other)
+    changed = library_for(other, reembed=True)
+    differ = [old != new for old, new in zip(fingerprints(library), fingerprints(changed), strict=True)]
+    assert differ == [name == "efficientnet" for name in library.modalities]
+
+
+def test_a_library_that_never_had_the_choice_has_float32(make: Settings) -> None:
+    library = library_for(make)
+    older = {name: value for name, value in library.vector_settings.items() if name != "precision"}
+    before = fingerprints(library)
+    library = library.with_vector_settings(older)
+    assert fingerprints(library) == before
+    assert library_for(Settings.load(library=library.root, precision="float32")).vector_settings == older
+    with pytest.raises(VectorSettingsError, match="precision = fp16, but float32 there"):
+        library_for(Settings.load(library=library.root, precision="fp16"))
