@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
     )
 
-    # Vectors: bins, decode_min_side and precision change them, so a library keeps those of its creation
+    # Vectors: what changes them is kept by a library from its creation on
     modalities: Names | None = Field(
         None, min_length=1, description="modalities to compute; a library remembers its own"
     )
@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="in which learned models compute: float32, or on a GPU bf16 or fp16, faster and coarser"
+    )
+    openclip_model: str = Field(
+        "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
     )
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
     decode_timeout_s: float = Field(

@@ -10,6 +10,8 @@ from embedders.base import Embedder
 from embedders.color import ColorEmbedder
 from embedders.efficientnet import EfficientNetEmbedder
 from embedders.errors import DuplicateEmbedderError, UnknownEmbedderError
+from embedders.model_store import StoredModel, find_model
+from embedders.openclip import OpenClipEmbedder
 from embedders.sift import SiftEmbedder
 from embedders.sift_model import DEFAULT, model_path, read_model
 
@@ -19,8 +21,12 @@ Factory = Callable[[Mapping[str, Any], Path | None], Embedder]
 EMBEDDERS: dict[str, Factory] = {
     "color": ColorEmbedder.from_settings,
     "efficientnet": EfficientNetEmbedder.from_settings,
+    "openclip": OpenClipEmbedder.from_settings,
     "sift": SiftEmbedder.from_settings,
 }
+# Modalities whose model is in the store: the setting that names it, and what comes before that name there. A library
+# keeps the model's card in place of the name.
+MODEL_SETTINGS: dict[str, tuple[str, str]] = {"openclip": ("openclip_model", "")}
 # Where installed packages name theirs: modality = "module:factory" (https://packaging.python.org/specifications/entry-points).
 ENTRY_POINTS = "imgrec.embedders"
 
@@ -49,6 +55,27 @@ def create_embedders(
     modalities: Iterable[str], vector_settings: Mapping[str, Any], models_dir: Path | None = None
 ) -> dict[str, Embedder]:
     return {modality: create_embedder(modality, vector_settings, models_dir) for modality in modalities}
+
+
+def find_stored_model(modality: str, named: str, models_root: Path, digest: str | None = None) -> StoredModel:
+    """Find the model that a setting of MODEL_SETTINGS names.
+
+    Raises:
+        ModelFileError: it is not in the store; the message names the command that fetches it.
+    """
+    return find_model(models_root, MODEL_SETTINGS[modality][1] + named, digest)
+
+
+def check_stored_models(modalities: Iterable[str], vector_settings: Mapping[str, Any], models_root: Path) -> None:
+    """Look whether the models that made these modalities' vectors are in the store; reads none.
+
+    Raises:
+        ModelFileError: one is not.
+    """
+    for modality in modalities:
+        if modality in MODEL_SETTINGS:
+            card = vector_settings[MODEL_SETTINGS[modality][0]]
+            find_model(models_root, card["name"], card["digest"])
 
 
 def model_files(vector_settings: Mapping[str, Any], models_dir: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import traceback
 import click
 
 from conf.errors import SettingsError
-from flows.commands import care, ingest, reading, search, steps
+from flows.commands import care, ingest, models, reading, search, steps
 from flows.console import FAILED, INTERRUPTED, WRONG_USAGE, complain
 from storage.errors import ImgrecError
 
@@ -33,7 +33,7 @@ def cli(context: click.Context, verbose: bool) -> None:
 for command in (
     ingest.ingest, search.search, reading.status, reading.failures, reading.sql,
     steps.scan, steps.embed, steps.index, steps.train, ingest.reembed,
-    care.gc, care.doctor, care.backup,
+    care.gc, care.doctor, care.backup, models.models,
 ):  # fmt: skip
     cli.add_command(command)
 

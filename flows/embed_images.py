@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.settings import Settings
+from embedders.catalogue import check_stored_models
 from flows.closing import close_run
 from flows.report import RunReport
 from flows.run import open_run, run_name, skipped_if_locked
@@ -34,4 +35,5 @@ def embed_images(
     chosen = Settings.load(library=library, modalities=modalities, **(settings or {}))
     open_library(chosen.library)
     with open_run(chosen) as run:
+        check_stored_models(modalities or run.library.modalities, run.library.vector_settings, chosen.models_root)
         return close_run(run, "embed", embedded=embed_stage(run, modalities))

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from conf.settings import Settings
+from embedders.catalogue import check_stored_models
 from flows.closing import close_run
 from flows.report import RunReport
 from flows.run import open_run, run_name, skipped_if_locked
@@ -49,6 +50,7 @@ def ingest_images(
     with open_run(chosen, photos_moved, reembed) as run:
         for name in chosen.indexes or ():
             index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
+        check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
         scanned = scan_stage(run, accept_missing)
         embedded = embed_stage(run)
         built = index_stage(run, chosen.indexes)

@@ -1,20 +1,23 @@
 """Which library an ingest works on, and whether the settings fit it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from conf.errors import SettingsError
 from conf.settings import Settings
-from embedders.catalogue import create_embedders
+from embedders.catalogue import MODEL_SETTINGS, create_embedders, find_stored_model
 from embedders.devices import FLOAT32
+from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
 from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
 
-# Of a new library: colours, patterns, and what is shown, by the one model whose weights are always there.
-DEFAULT_MODALITIES = ("color", "sift", "efficientnet")
+# Of a new library: colours, patterns, and what is shown, by the best model that is there.
+DEFAULT_MODALITIES = ("color", "sift")
+MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
 # What libraries have that were made before there was a choice.
 _WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
 
@@ -33,11 +36,11 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     library = open_library(settings.library)
     if settings.modalities and set(settings.modalities) - set(library.modalities):
         modalities = tuple(dict.fromkeys([*library.modalities, *settings.modalities]))
-        create_embedders(modalities, library.vector_settings, library.models_dir)
-        library = library.with_modalities(modalities)
+        cards = _cards(settings, [modality for modality in modalities if modality not in library.modalities])
+        create_embedders(modalities, {**library.vector_settings, **cards}, library.models_dir)
+        library = library.with_vector_settings({**library.vector_settings, **cards}).with_modalities(modalities)
     library = _with_root(library, settings, photos_moved)
-    given = settings.given_vector_settings()
-    differing = {name: value for name, value in given.items() if _kept(library).get(name) != value}
+    differing = _differing(library, settings, reembed)
     if differing and not reembed:
         raise VectorSettingsError(_refusal(library, differing))
     if differing:
@@ -51,7 +54,7 @@ def check_new_library(settings: Settings) -> None:
     """Refuse a first ingest that cannot work before anything is made on disk."""
     if not is_library(settings.library):
         _photo_folder(settings)
-        create_embedders(_modalities(settings), settings.vector_settings(), settings.library / "models")
+        create_embedders(_modalities(settings), _vector_settings(settings), settings.library / "models")
 
 
 def preview_library(settings: Settings) -> Library:
@@ -60,7 +63,7 @@ def preview_library(settings: Settings) -> Library:
         library = open_library(settings.library)
         return _check_root(library, settings)
     root = _photo_folder(settings)
-    return Library(settings.library, "", 0, str(root), _modalities(settings), settings.vector_settings(), "")
+    return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
 
 
 def _create(settings: Settings) -> Library:
@@ -69,11 +72,44 @@ def _create(settings: Settings) -> Library:
         entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
     ):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
-    return create_library(settings.library, root, _modalities(settings), settings.vector_settings())
+    return create_library(settings.library, root, _modalities(settings), _vector_settings(settings))
 
 
 def _modalities(settings: Settings) -> tuple[str, ...]:
-    return settings.modalities or DEFAULT_MODALITIES
+    if settings.modalities:
+        return settings.modalities
+    there = settings.openclip_model in model_names(settings.models_root)
+    return (*DEFAULT_MODALITIES, MODEL_IF_THERE if there else MODEL_ALWAYS_THERE)
+
+
+def _vector_settings(settings: Settings) -> dict[str, Any]:
+    """Those of a new library: where a modality's model is in the store, its card and not its name alone."""
+    return {**settings.vector_settings(), **_cards(settings, _modalities(settings))}
+
+
+def _cards(settings: Settings, modalities: Iterable[str]) -> dict[str, Any]:
+    found = [modality for modality in modalities if modality in MODEL_SETTINGS]
+    named = {modality: getattr(settings, MODEL_SETTINGS[modality][0]) for modality in found}
+    return {
+        MODEL_SETTINGS[modality][0]: find_stored_model(modality, name, settings.models_root).card
+        for modality, name in named.items()
+    }
+
+
+def _differing(library: Library, settings: Settings, reembed: bool) -> dict[str, Any]:
+    """The settings that change vectors and are given otherwise than the library has them."""
+    kept = _kept(library)
+    given = settings.given_vector_settings()
+    differing = {name: value for name, value in given.items() if kept.get(name) != value}
+    for modality in set(library.modalities) & MODEL_SETTINGS.keys():
+        setting, prefix = MODEL_SETTINGS[modality]
+        named = getattr(settings, setting)
+        if setting not in settings.model_fields_set or (kept[setting]["name"] == prefix + named and not reembed):
+            continue
+        card = find_stored_model(modality, named, settings.models_root).card if reembed else named
+        if card != kept[setting]:
+            differing[setting] = card
+    return differing
 
 
 def _photo_folder(settings: Settings) -> Path:
@@ -102,17 +138,22 @@ def _check_root(library: Library, settings: Settings) -> Library:
     return library
 
 
-def _kept(library: Library) -> Mapping[str, object]:
+def _kept(library: Library) -> Mapping[str, Any]:
     return {**_WITHOUT_CHOICE, **library.vector_settings}
 
 
 def _refusal(library: Library, differing: dict[str, object]) -> str:
-    told = "; ".join(f"{name} = {value}, but {_kept(library).get(name)} there" for name, value in differing.items())
+    kept = _kept(library)
+    told = "; ".join(f"{name} = {value}, but {_told(kept.get(name))} there" for name, value in differing.items())
     flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
         f"run `imgrec reembed --library {library.root} {flags}`"
     )
+
+
+def _told(value: object) -> object:
+    return value["name"] if isinstance(value, dict) else value
 
 
 def _flag(value: object) -> str:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
+    from embedders.model_store import StoredModel
     from flows.dry_run import Estimate
     from flows.report import RunReport
     from search.doctor import Diagnosis
@@ -95,6 +96,27 @@ def print_status(facts: Mapping[str, Any]) -> None:
         else:
             table.add_row(f"index {name}", f"{index['vectors']:,} in {size_of(index['bytes'])}")
     console.print(table)
+
+
+def print_models(root: Path, models: Sequence[StoredModel]) -> None:
+    """Print the models that are in the store."""
+    console = Console()
+    if not models:
+        console.print(f"no models in {escape(str(root))}; `imgrec models fetch` fetches one", highlight=False)
+        return
+    table = _table("Models")
+    table.add_column("name", overflow="fold")
+    table.add_column("modality")
+    table.add_column("dim", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    table.add_column("SHA-256 of its weights", overflow="fold")
+    for model in models:
+        weights = max(model.files, key=lambda file: file.bytes)
+        row = (model.name, model.modality, str(model.dim), size_of(model.size), model.licence, weights.sha256)
+        table.add_row(*map(escape, row))
+    console.print(table)
+    console.print(f"in {escape(str(root))}", highlight=False, soft_wrap=True)
 
 
 def print_failures(rows: Iterable[ImageRow]) -> None:

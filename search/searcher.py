@@ -250,8 +250,10 @@ class Searcher:
         manifest = self._reader.manifest
         self._members: tuple[Member, ...] = manifest.members
         modalities = [*self.library.modalities, *(member.modality for member in manifest.members)]
+        # A modality that the library got since has settings that this version does not know yet.
+        settings = {**self.library.vector_settings, **manifest.vector_settings}
         self._embedders: dict[str, Embedder] = create_embedders(
-            dict.fromkeys(modalities), manifest.vector_settings, self.library.models_dir
+            dict.fromkeys(modalities), settings, self.library.models_dir
         )
         self._fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:

@@ -47,7 +47,7 @@ def _switches(
 ) -> bool:
     """Whether an index serves other vectors than these, and the registry still has those."""
     same = all(fingerprints.get(member.modality) == member.fingerprint for member in manifest.members)
-    if same and manifest.vector_settings == vector_settings:
+    if same and manifest.vector_settings.items() <= vector_settings.items():  # more of them: of a modality added since
         return False
     known = registry.fingerprints()
     return all(member.fingerprint in known for member in manifest.members)

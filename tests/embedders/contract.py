@@ -49,7 +49,11 @@ class EmbedderContract:
 
     @pytest.fixture
     def embedder(self) -> Embedder:
-        return create_embedder(self.modality, self.vector_settings)
+        return self.create(self.vector_settings)
+
+    def create(self, vector_settings: Mapping[str, Any]) -> Embedder:
+        """Make an embedder that is ready to embed."""
+        return create_embedder(self.modality, vector_settings)
 
     @pytest.fixture(autouse=True)
     def opencv_threads(self) -> Iterator[None]:
@@ -104,7 +108,7 @@ class EmbedderContract:
         self.assert_same(rows[0], rows[2])
 
     def test_two_embedders_of_the_same_settings_are_the_same(self, embedder: Embedder) -> None:
-        other = create_embedder(self.modality, dict(reversed(list(self.vector_settings.items()))))
+        other = self.create(dict(reversed(list(self.vector_settings.items()))))
         assert other.spec.fingerprint == embedder.spec.fingerprint
         self.assert_same(other.embed(make_pictures()), embedder.embed(make_pictures()))
 

@@ -1,0 +1,138 @@
+"""Put an own model of open_clip into the store: a folder in its `local-dir:` layout, or a checkpoint, all stated."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedders.errors import ModelFileError
+from embedders.model_store import StoredModel, find_model, stage
+from embedders.openclip_files import (
+    CONFIG,
+    STATED,
+    describe_model,
+    find_weights,
+    known_config,
+    make_config,
+    read_config,
+    store_weights,
+)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What somebody says of a checkpoint; None is not said. `like` is a published `arch.tag` that it agrees with."""
+
+    arch: str | None = None
+    quick_gelu: bool | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+    resize_mode: str | None = None
+    like: str | None = None
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        return {key: value for key in STATED if (value := getattr(self, key)) is not None}
+
+
+def add_openclip(
+    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str = "not stated"
+) -> StoredModel:
+    """Store a model under a name; what it is called decides nothing, unless open_clip publishes an `arch.tag` of it.
+
+    Raises:
+        ModelFileError: something is not stated or contradicts itself; the file is damaged, not finite, or of another
+            architecture. Nothing is stored then.
+    """
+    if not path.exists():
+        raise ModelFileError(f"{path} is not there")
+    config = _of_folder(name, path, stated) if path.is_dir() else _of_file(name, path, stated)
+    weights = find_weights(path) if path.is_dir() else path
+    with stage(models_root, name) as folder:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2))
+        store_weights(weights, folder)
+        describe_model(folder, name, licence, f"added from {path.resolve()}")
+    return find_model(models_root, name)
+
+
+def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
+    from open_clip import get_model_config, list_models
+
+    published = _published(stated.like) if stated.like else known_config(name)
+    if stated.arch is None and published is None:
+        raise ModelFileError(f"{path}: name its architecture with --arch, or a published model it is --like")
+    if stated.arch is None:
+        assert published is not None
+        model = published["model_cfg"]
+    else:
+        model = get_model_config(stated.arch)
+        if model is None:
+            near = ", ".join(difflib.get_close_matches(stated.arch, list_models(), 3)) or "see open_clip.list_models()"
+            raise ModelFileError(f"--arch {stated.arch}: open_clip has no such architecture ({near})")
+    known = {} if published is None else published["preprocess_cfg"]
+    gelu = _agreed_gelu(name, model, published, stated)
+    if stated.like is None:
+        _refuse_contradiction(name, known, stated.preprocessing)
+    preprocessing = {**known, **stated.preprocessing}
+    return _complete(name, make_config(model, gelu, preprocessing) if gelu is not None else None, preprocessing)
+
+
+def _of_folder(name: str, path: Path, stated: Stated) -> dict[str, Any]:
+    config = read_config(path)
+    published = _published(stated.like) if stated.like else known_config(name)
+    if stated.arch is not None:
+        raise ModelFileError(f"{path / CONFIG} states the architecture: leave out --arch")
+    gelu = _agreed_gelu(name, config["model_cfg"], published, stated)
+    inside = {key: config["preprocess_cfg"][key] for key in STATED if config["preprocess_cfg"].get(key) is not None}
+    _refuse_contradiction(name, inside, stated.preprocessing)
+    known = {} if published is None else published["preprocess_cfg"]
+    _refuse_contradiction(name, known, inside)
+    preprocessing = {**config["preprocess_cfg"], **known, **inside, **stated.preprocessing}
+    return _complete(
+        name, make_config(config["model_cfg"], gelu, preprocessing) if gelu is not None else None, preprocessing
+    )
+
+
+def _published(name: str) -> dict[str, Any]:
+    if (config := known_config(name)) is None:
+        raise ModelFileError(f"--like {name}: open_clip publishes no such `arch.tag`")
+    return config
+
+
+def _agreed_gelu(
+    name: str, model: Mapping[str, Any], published: Mapping[str, Any] | None, stated: Stated
+) -> bool | None:
+    """Whether it is QuickGELU, by all who say so: they have to agree. An architecture without it says nothing."""
+    said = {
+        "--quick-gelu": stated.quick_gelu,
+        "the architecture": model.get("quick_gelu"),
+        "the published model": None if published is None else published["model_cfg"]["quick_gelu"],
+    }
+    values = {value for value in said.values() if value is not None}
+    if len(values) > 1:
+        told = ", ".join(f"{who} says {'yes' if value else 'no'}" for who, value in said.items() if value is not None)
+        raise ModelFileError(f"{name}: is it QuickGELU? {told}")
+    return bool(values.pop()) if values else None
+
+
+def _refuse_contradiction(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for key, value in given.items():
+        if key in known and _same(known[key]) != _same(value):
+            raise ModelFileError(f"{name}: {key} is {_same(known[key])} by what is known of it, and not {_same(value)}")
+
+
+def _same(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _complete(name: str, config: dict[str, Any] | None, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [f"--{key.replace('_', '-')}" for key in STATED if preprocessing.get(key) is None]
+    missing = ([] if config is not None else ["--quick-gelu yes|no"]) + missing
+    if missing or config is None:
+        raise ModelFileError(
+            f"{name}: nothing says {', '.join(missing)}; state them, or a published model it is --like"
+        )
+    return config

@@ -1,0 +1,211 @@
+"""A model of open_clip as a folder: open_clip_config.json, open_clip_model.safetensors; loaded by open_clip's own code.
+
+The config states what must never be guessed: QuickGELU or GELU, mean and standard deviation, how pictures are resized.
+"""
+
+import hashlib
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from embedders.errors import ModelFileError
+from embedders.model_store import StoredModel, describe_files
+
+CONFIG = "open_clip_config.json"
+WEIGHTS = "open_clip_model.safetensors"
+MODALITY = "openclip"
+STATED = ("mean", "std", "interpolation", "resize_mode")
+INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
+# What TorchScript archives of OpenAI hold beside weights.
+_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+# What torch, safetensors and open_clip raise when a file is not what they expect.
+_LOADING_ERRORS = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError, EOFError, StopIteration,
+    pickle.UnpicklingError,
+)  # fmt: skip
+
+
+def known_config(name: str) -> dict[str, Any] | None:
+    """The config of an `arch.tag` that open_clip knows; None if it knows no such pretrained model.
+
+    Raises:
+        ModelFileError: this architecture was not trained with these weights, or cannot be used offline.
+    """
+    from open_clip import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg
+
+    arch, _, tag = name.rpartition(".")
+    pretrained = get_pretrained_cfg(arch, tag)
+    if not pretrained:
+        return None
+    model = get_model_config(arch)
+    if model["text_cfg"].get("hf_model_name"):
+        raise ModelFileError(
+            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
+        )
+    quick_gelu = bool(pretrained.get("quick_gelu"))
+    if bool(model.get("quick_gelu")) != quick_gelu:
+        right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
+        raise ModelFileError(f"{name}: these weights were trained with QuickGELU, which this name is without: {right}")
+    stated = {key: pretrained[key] for key in STATED}
+    return make_config(model, quick_gelu, stated)
+
+
+def make_config(model: Mapping[str, Any], quick_gelu: bool, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    """What open_clip_config.json says of an architecture with everything stated."""
+    return {"model_cfg": {**model, "quick_gelu": quick_gelu}, "preprocess_cfg": dict(preprocessing)}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a folder's config.
+
+    Raises:
+        ModelFileError: there is none, or it is none.
+    """
+    path = folder / CONFIG
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+        return {"model_cfg": dict(config["model_cfg"]), "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror}): it describes a model of open_clip") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
+
+
+def unstated(config: Mapping[str, Any]) -> list[str]:
+    """What a config leaves to open_clip's defaults, which may be wrong without a sign."""
+    missing = [] if "quick_gelu" in config["model_cfg"] else ["quick_gelu"]
+    return missing + [key for key in STATED if config["preprocess_cfg"].get(key) is None]
+
+
+def find_weights(folder: Path) -> Path:
+    """The one file of weights in a folder.
+
+    Raises:
+        ModelFileError: there is none, or open_clip would have to choose.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ModelFileError(f"{folder} must hold one file of weights (.safetensors, .bin, .pt, .pth), not {names}")
+    return found[0]
+
+
+def store_weights(source: Path, folder: Path) -> None:
+    """Put weights into a staged folder as safetensors: what comes as a pickle is read without running what is in it.
+
+    Raises:
+        ModelFileError: they cannot be read.
+    """
+    target = folder / WEIGHTS
+    if source.suffix == ".safetensors":
+        if source != target:
+            shutil.copyfile(source, target)
+        return
+    from safetensors.torch import save_file
+
+    save_file({key: tensor.contiguous().clone() for key, tensor in _read_weights(source).items()}, target)
+
+
+def describe_model(folder: Path, name: str, licence: str, origin: str) -> StoredModel:
+    """Write a config's model.json, after loading the model as every embedding does, and trying it on a picture.
+
+    Raises:
+        ModelFileError: something is not stated, the weights are damaged, not finite, or of another architecture.
+    """
+    import torch
+
+    config = read_config(folder)
+    if missing := unstated(config):
+        raise ModelFileError(f"{name}: {', '.join(missing)} must be stated")
+    weights = _read_weights(folder / WEIGHTS)
+    broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise ModelFileError(f"the weights of {name} are not finite, {broken[0]} among {len(broken)}: get another copy")
+    model = load_model(folder)
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    # open_clip stretches position embeddings to fit, silently.
+    other = [key for key, tensor in weights.items() if key in shapes and tensor.numel() != shapes[key].numel()]
+    if other:
+        raise ModelFileError(
+            f"the weights of {name} are of another architecture than its config: {other[0]} is "
+            f"{tuple(weights[other[0]].shape)} instead of {tuple(shapes[other[0]])}"
+        )
+    facts = _facts(config, model.visual.preprocess_cfg)
+    with torch.inference_mode():
+        row = model.encode_image(torch.zeros(1, 3, *facts["size"]))[0]
+    if not row.isfinite().all():
+        raise ModelFileError(f"{name} makes numbers that are not finite: get another copy")
+    described = StoredModel(name, MODALITY, len(row), facts, licence, origin, (), folder)
+    described = replace(described, files=describe_files(folder))
+    described.save()
+    return described
+
+
+def load_model(folder: Path) -> Any:
+    """Load a folder by open_clip's own code, in eval mode.
+
+    Raises:
+        ModelFileError: the weights are damaged, or of another architecture than the config.
+    """
+    import open_clip
+
+    try:
+        model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
+    except _LOADING_ERRORS as error:
+        raise ModelFileError(f"{folder} is not loaded by open_clip: {_first_line(error)}") from error
+    return model.eval()
+
+
+def _facts(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    size = preprocessing["size"]
+    text = config["model_cfg"]["text_cfg"]
+    return {
+        "quick_gelu": bool(config["model_cfg"]["quick_gelu"]),
+        "size": [size, size] if isinstance(size, int) else list(size),
+        **{key: _plain(preprocessing[key]) for key in (*STATED, "fill_color")},
+        # A tokenizer of transformers is files of its own; the one inside of open_clip is there.
+        "text": not text.get("hf_tokenizer_name") and not text.get("hf_model_name"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    import torch
+    from open_clip.factory import load_state_dict
+    from safetensors import SafetensorError
+
+    try:
+        if _is_published_archive(path):
+            weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+            return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
+        found = load_state_dict(str(path), weights_only=True)
+        if any(not isinstance(tensor, torch.Tensor) for tensor in found.values()):
+            raise ModelFileError(f"{path} holds more than weights: give a file that has nothing but them")
+        return {str(key): tensor for key, tensor in found.items()}
+    except (*_LOADING_ERRORS, SafetensorError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path} is no file of weights, or a damaged one: {_first_line(error)}") from error
+
+
+def _is_published_archive(path: Path) -> bool:
+    """Whether a file is one of OpenAI's, which are programs for TorchScript: only those are ever opened as such."""
+    from open_clip.pretrained import _PRETRAINED
+
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return any(f"/{digest}/" in tags.get("openai", {}).get("url", "") for tags in _PRETRAINED.values())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # torch's list of keys that do not fit begins on the second line
+    return " ".join(lines[:2])[:300] or type(error).__name__
