@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,16 +72,11 @@ class EfficientNetEmbedder(LearnedEmbedder):
 
         network = _network(weights_path(), self._place.device)
 
-        def embed(part: torch.Tensor) -> torch.Tensor:
-            with self._place.in_this_thread():
-                return torch.nn.functional.normalize(network((part - 127.0) / 128.0).float())
+        def embed(pictures: torch.Tensor) -> torch.Tensor:
+            flow = (pictures.permute(0, 3, 1, 2) - 127.0) / 128.0  # channels last in memory, as the network likes it
+            return torch.nn.functional.normalize(network(flow).float())
 
-        with self._place.computing():
-            pictures = batch.permute(0, 3, 1, 2)  # channels last in memory, as the network likes it
-            if self._place.kind != "cpu":
-                return self._place.fetch(embed(pictures))
-            at_once = min(_IMAGES_AT_ONCE, -(-len(batch) // torch.get_num_threads()))
-            return self._place.fetch(torch.cat(_side_by_side(embed, torch.split(pictures, at_once))))
+        return self._place.compute(embed, batch, _IMAGES_AT_ONCE)
 
 
 def weights_path() -> Path:
@@ -91,23 +85,6 @@ def weights_path() -> Path:
     if spec is None or spec.origin is None:
         raise ModelFileError(f"the weights of efficientnet are not installed: {_REMEDY}")
     return Path(spec.origin).parent / "models" / WEIGHTS
-
-
-def _side_by_side(
-    function: "Callable[[torch.Tensor], torch.Tensor]", parts: "Sequence[torch.Tensor]"
-) -> "list[torch.Tensor]":
-    """Apply `function` to all parts, each on one thread, as many at a time as torch may have threads.
-
-    Threads that share every layer wait for each other after each of them: beside workers that decode, most of the time.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, parts))
-    finally:
-        torch.set_num_threads(threads)  # which is also what threads to come start with
 
 
 @cache
