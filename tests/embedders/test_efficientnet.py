@@ -149,7 +149,9 @@ def test_any_other_classifier_fails_the_golden_test(
     golden: Vectors, mutant: Callable[[Any, Any], tuple[Any, Any]], monkeypatch: pytest.MonkeyPatch, weights: Path
 ) -> None:
     original = efficientnet._with_kinds
-    monkeypatch.setattr(efficientnet, "_with_kinds", lambda network, model: original(*mutant(network, model)))
+    monkeypatch.setattr(
+        efficientnet, "_with_kinds", lambda network, model, device: original(*mutant(network, model), device)
+    )
     with pytest.raises(AssertionError):
         check_golden(EfficientNetEmbedder(448), golden[:6])
 
