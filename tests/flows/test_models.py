@@ -126,8 +126,8 @@ def test_a_library_keeps_the_model_of_its_creation(
         assert imgrec(*command, *where).code == 0, command
     (answer,) = imgrec("search", "id:1", *where, "--json").lines
     assert len(answer["hits"]) == 6
-    for command in (("search", photos / "red.png"), ("ingest",), ("embed",)):
-        ran = imgrec(*command, *where)
+    for words in (("search", photos / "red.png"), ("ingest",), ("embed",)):
+        ran = imgrec(*words, *where)
         assert ran.code == 1
         assert "model other is not in" in ran.err
 
@@ -168,8 +168,9 @@ def test_a_new_library_has_the_best_model_that_is_there_says_so_and_keeps_it(
     where = ("--library", tmp_path / "library")
     model = "openclip" if there else "efficientnet"
     shown = imgrec("ingest", photos, *where).out
-    assert f"(color, sift, {model})" in shown
-    assert (f"a new library: `imgrec models fetch {DEFAULT}`" in shown) == (not there)
+    named = f"openclip ({DEFAULT})" if there else "efficientnet;"
+    assert f"a new library, which keeps these modalities: color, sift, {named}" in shown
+    assert (f"`imgrec models fetch {DEFAULT}`" in shown) == (not there)
     if not there:
         stored_default(root, original)
     again = imgrec("ingest", *where)
