@@ -59,8 +59,8 @@ def describe_choice(library: Library, settings: Settings) -> str:
     told = f"a new library, which keeps these modalities: {', '.join(names)}"
     if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
         told += (
-            f"; `imgrec models fetch {settings.openclip_model}` and `imgrec ingest --modality {MODEL_IF_THERE}` add one "
-            "that sees more and reads text"
+            f"; `imgrec models fetch {settings.openclip_model}`, then `imgrec ingest --modality {MODEL_IF_THERE}`, "
+            "adds one that sees more and reads text"
         )
     return told
 

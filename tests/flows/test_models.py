@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from embedders.model_store import StoredModel
 from embedders.openclip_adding import Stated, add_openclip
@@ -77,14 +78,7 @@ def test_what_nobody_publishes_is_one_line(imgrec: Imgrec, root: Path) -> None:
 
 
 @pytest.fixture
-def photos(album_folder: Path) -> Path:
-    return album_folder
-
-
-@pytest.fixture
-def album_folder(tmp_path: Path) -> Path:
-    from PIL import Image
-
+def photos(tmp_path: Path) -> Path:
     (tmp_path / "photos").mkdir()
     for number, colour in enumerate(("red", "green", "blue", "white", "black", "teal")):
         Image.effect_noise((60, 40), 10 * number).convert("RGB").save(tmp_path / "photos" / f"{colour}.png")
@@ -146,6 +140,37 @@ def test_openclip_can_come_later(
     (answer,) = imgrec("search", photos / "red.png", *where, "--json").lines  # no index knows of it yet
     assert answer["index"] == "color"
     assert set(imgrec("ingest", *where, "--json").lines[0]["indexes"]) == {"color", "openclip", "combo_color_openclip"}
+
+
+def test_words_and_mixtures_are_searched_by_command_and_flow(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.search_images import search_images
+
+    add_openclip(root, "tiny", original)
+    monkeypatch.setenv("IMGREC_OPENCLIP_MODEL", "tiny")
+    where = ("--library", tmp_path / "library")
+    assert imgrec("ingest", photos, *where, "--modality", "color", "--modality", "openclip").code == 0
+    mixture = ("--text", "2:a red car", "--image", photos / "red.png", "--minus", "id:2", "--minus", "snow")
+    (words,) = imgrec("search", "--text", "a red car", *where, "--json").lines
+    (mixed,) = imgrec("search", *mixture, *where, "--json", "--preview", tmp_path / "hits.png").lines
+    assert (words["index"], mixed["index"], len(words["hits"])) == ("openclip", "openclip", 6)
+    assert words["query"] == '"a red car"'
+    assert [hit["score"] for hit in words["hits"]] != [hit["score"] for hit in mixed["hits"]]
+    assert Image.open(tmp_path / "hits.png").format == "PNG"
+    shown = imgrec("search", *mixture, *where).out.replace("\n", "")
+    assert 'Most like 2 × "a red car" + ' in shown
+    assert '− "snow"' in shown
+    (again,) = search_images(
+        [], tmp_path / "library", texts=["2:a red car"], images=[str(photos / "red.png")], minus=["id:2", "snow"]
+    )
+    assert [(hit.id, hit.score) for hit in again.hits] == [(hit["id"], hit["score"]) for hit in mixed["hits"]]
+    refused = imgrec("search", "--text", "a red car", "--index", "color", *where)
+    assert (refused.code, refused.err) == (
+        1, "imgrec: error: index color does not read text (color does not): search index openclip\n"
+    )  # fmt: skip
+    for wrong in ((), (photos / "red.png", "--text", "a red car")):
+        assert imgrec("search", *wrong, *where).code == 2
 
 
 def stored_default(root: Path, original: Path) -> StoredModel:
