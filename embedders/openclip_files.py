@@ -183,7 +183,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
 
     try:
-        if _is_published_archive(path):
+        if path.suffix != ".safetensors" and _is_published_archive(path):
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # nothing else opens these files
                 weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
