@@ -1,8 +1,6 @@
 """DreamSim: its contract, and its vectors against those of the library called as its README does it."""
 
 import functools
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,39 +17,36 @@ from embedders.base import Embedder, Pixels, Vectors
 from embedders.catalogue import create_embedder
 from embedders.dreamsim import DreamSimEmbedder
 from embedders.dreamsim_adding import add_dreamsim
-from embedders.dreamsim_types import BACKBONES, TYPES
+from embedders.dreamsim_types import TYPES
 from embedders.machine import Machine
 from embedders.model_store import find_model
+from embedders.worker import IMAGES_PER_PART, embed_chunk
+from storage.images import decode
+from storage.pool import WorkerPool
+from storage.shards import list_shards, read_shard
 from tests.embedders.dreamsim_files import write_cache, write_hub
 from tests.embedders.learned import LearnedContract, median_cosine, photos, shrunk_and_full
 from tests.embedders.test_efficientnet import IMAGENET_MEAN, IMAGENET_STD, crop, prepare_with
+from tests.embedders.test_worker import COLOR, SETTINGS, write_chunk, write_photos
 
 if TYPE_CHECKING:
     import torch
 
-SMALL = ("open_clip_vitb32", "clip_vitb32")
 LARGE = ("dino_vitb16", "dinov2_vitb14", "synclr_vitb16", "ensemble")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that the library could have filled. All types of one file layout have the same weights."""
-    folder = tmp_path_factory.mktemp("dreamsim")
-    write_cache(folder, "open_clip_vitb32")
-    os.link(folder / BACKBONES["open_clip_vitb32"], folder / BACKBONES["clip_vitb32"])
-    write_cache(folder, "clip_vitb32")
-    yield folder
-    shutil.rmtree(folder)
+def cache(dreamsim_cache: Path) -> Path:
+    return dreamsim_cache
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Machine]:
-    """A machine with both in its store."""
+def machine(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Machine:
+    """A machine with both of the smallest types in its store."""
     root = tmp_path_factory.mktemp("models")
-    for kind in SMALL:
+    for kind in ("open_clip_vitb32", "clip_vitb32"):
         add_dreamsim(root, f"dreamsim.{kind}", cache)
-    yield Machine(root, "cpu")
-    shutil.rmtree(root)
+    return Machine(root, "cpu")
 
 
 def loaded(machine: Machine, kind: str) -> DreamSimEmbedder:
@@ -264,6 +259,41 @@ def test_clip_is_that_of_the_library_and_has_another_gelu(
     embedder = loaded(machine, "clip_vitb32")
     check_golden(embedder, pictures[:4], reference(cache, "clip_vitb32", pictures[:4]))
     assert fails_golden(embedder, pictures, golden)  # the weights are the same here
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_numbers_that_are_not_finite_make_no_vector(cache: Path, value: float) -> None:
+    import torch
+
+    def network(pictures: torch.Tensor) -> torch.Tensor:
+        rows = torch.linspace(-1, 1, 512).repeat(len(pictures), 1)
+        rows[pictures.mean((1, 2, 3)) > 0.5, : 512 if value == 0 else 1] = value
+        return rows
+
+    embedder = DreamSimEmbedder({"name": "dreamsim.clip_vitb32", "digest": "", "dim": 512}, 448)
+    embedder._network = network
+    rows = embedder.embed([np.full((9, 9, 3), grey, np.uint8) for grey in (0, 255, 0)])
+    assert np.isnan(rows).all(axis=1).tolist() == [False, True, False]
+    assert embedder.silence == ("not_finite", "dreamsim makes numbers of this picture that are not finite")
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_a_real_model_and_real_workers_make_what_it_makes_alone(
+    machine: Machine, tmp_path: Path, batch_size: int
+) -> None:
+    embedder = loaded(machine, "open_clip_vitb32")
+    pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
+    both = {"color": COLOR, "dreamsim": embedder.spec.fingerprint}
+    card = find_model(machine.models_root, "dreamsim.open_clip_vitb32").card
+    path = write_chunk(
+        tmp_path, pending, fingerprints=both, model_batch_size=batch_size, models_root=str(machine.models_root),
+        device="cpu", vector_settings={**SETTINGS, "dreamsim_type": card, "decode_min_side": 448},
+    )  # fmt: skip
+    with WorkerPool(2, preload=["embedders.worker"]) as pool:
+        assert embed_chunk(path, pool, 2).embedded == IMAGES_PER_PART + 3
+    (shard,) = [read_shard(found) for found in list_shards(tmp_path / "shards", embedder.spec.fingerprint)]
+    pictures = [decode(photo.read_bytes(), 448, 1) for photo in sorted((tmp_path / "photos").iterdir())]
+    assert np.abs(shard.vectors - embedder.embed(pictures)).max() <= 1e-5
 
 
 # All types
