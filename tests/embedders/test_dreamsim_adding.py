@@ -18,7 +18,7 @@ from embedders.machine import Machine
 from embedders.model_sources import fetch_model
 from embedders.model_store import list_models
 from tests.embedders.contract import make_pictures
-from tests.embedders.dreamsim_files import write_backbone
+from tests.embedders.dreamsim_files import NARROW, write_backbone
 
 KIND = "open_clip_vitb32"
 NAME = f"dreamsim.{KIND}"
@@ -26,10 +26,13 @@ BACKBONE, ADAPTER = BACKBONES[KIND], TYPES[KIND].adapter
 SAFETENSORS, PICKLED = f"{ADAPTER}/adapter_model.safetensors", f"{ADAPTER}/adapter_model.bin"
 
 
+pytestmark = pytest.mark.usefixtures("narrow_dreamsim")
+
+
 @pytest.fixture
-def cache(dreamsim_cache: Path, tmp_path: Path) -> Path:
+def cache(narrow_cache: Path, tmp_path: Path) -> Path:
     """A copy of the library's folder whose files may be replaced, though not written into."""
-    return Path(shutil.copytree(dreamsim_cache, tmp_path / "cache", copy_function=os.link))
+    return Path(shutil.copytree(narrow_cache, tmp_path / "cache", copy_function=os.link))
 
 
 class Program:
@@ -59,11 +62,11 @@ def flip(cache: Path) -> None:
 
 def other_patches(cache: Path) -> None:
     (cache / BACKBONE).unlink()
-    write_backbone(cache / BACKBONE, "open_clip_vitb16", 0)
+    write_backbone(cache / BACKBONE, "open_clip_vitb16", NARROW)
 
 
 def not_finite(cache: Path) -> None:
-    change_weights(cache, lambda weights: weights["state_dict"]["blocks.3.mlp.fc1.bias"].__setitem__(5, float("nan")))
+    change_weights(cache, lambda weights: weights["state_dict"]["blocks.3.mlp.fc1.bias"].fill_(float("nan")))
 
 
 def without_projection(cache: Path) -> None:
@@ -152,9 +155,11 @@ def test_what_is_no_such_model_is_told_in_a_line_and_not_stored(
 
 @pytest.mark.parametrize("name", ["dreamsim.dino_vitb16_patch", "dreamsim.", "dreamsim.../ensemble"])
 def test_a_type_that_is_none_is_told_with_those_that_there_are(cache: Path, tmp_path: Path, name: str) -> None:
-    for attempt in (lambda: add_dreamsim(tmp_path / "models", name, cache), lambda: fetch_model(tmp_path, name)):
-        with pytest.raises(ModelFileError, match=rf"^there is no {name}: there are dreamsim.clip_vitb32, .*ensemble"):
-            attempt()
+    said = rf"^there is no {name}: there are dreamsim.clip_vitb32, .*ensemble"
+    with pytest.raises(ModelFileError, match=said):
+        add_dreamsim(tmp_path / "models", name, cache)
+    with pytest.raises(ModelFileError, match=said):
+        fetch_model(tmp_path / "models", name)
 
 
 def test_only_what_is_needed_is_stored(cache: Path, tmp_path: Path) -> None:
@@ -177,7 +182,7 @@ def test_either_file_of_an_adapter_makes_the_same_vectors(cache: Path, tmp_path:
         if root.name == "safetensors":
             save(cache / PICKLED, load_file(cache / SAFETENSORS))
             (cache / SAFETENSORS).unlink()
-    assert np.array_equal(*rows)
+    assert np.array_equal(rows[0], rows[1])
 
 
 # Fetched
