@@ -78,13 +78,16 @@ class OpenClipEmbedder(LearnedEmbedder):
             size, resampling = (round(picture.width / scale), round(picture.height / scale)), _RESAMPLING["bicubic"]
         return _crop(picture, size, width, height, resampling)
 
-    def forward(self, batch: Prepared) -> Vectors:
+    def send(self, batch: Prepared) -> "torch.Tensor":
+        return self._place.send(batch)
+
+    def forward(self, batch: "torch.Tensor") -> Vectors:
         import torch
 
         if self._images is None:
             raise RuntimeError("load comes before forward")
         mean, std = (torch.tensor(self._card[key], device=self._place.device).view(3, 1, 1) for key in ("mean", "std"))
-        pictures = self._place.send(batch).permute(0, 3, 1, 2).float().div(255).sub(mean).div(std)
+        pictures = batch.permute(0, 3, 1, 2).float().div(255).sub(mean).div(std)
         with self._place.computing():
             rows = self._images(pictures)
             return self._place.fetch(torch.nn.functional.normalize(rows.float()))

@@ -35,7 +35,10 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class RunReport:
-    """The outcome of one run: of an ingest, or of the stages that ran. `failures` counts failed images by status."""
+    """The outcome of one run: of an ingest, or of the stages that ran. `failures` counts failed images by status.
+
+    `choice` is what a run that made the library chose for it.
+    """
 
     library: str
     images_root: str
@@ -48,6 +51,7 @@ class RunReport:
     bytes_on_disk: Mapping[str, int]
     seconds: Mapping[str, float]
     tracked: TrackedRun | None = None
+    choice: str = ""
 
     @property
     def images_per_s(self) -> float:
@@ -105,6 +109,7 @@ class RunReport:
             "images_per_s": round(self.images_per_s, 1),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "indexes": {name: describe_index(report) for name, report in self.indexes.items()},
+            "choice": self.choice or None,
             "mlflow": None if self.tracked is None else vars(self.tracked),
         }
 
