@@ -91,6 +91,9 @@ class Settings(BaseSettings):
     openclip_model: str = Field(
         "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
     )
+    dreamsim_type: Literal[
+        "open_clip_vitb32", "clip_vitb32", "dino_vitb16", "dinov2_vitb14", "synclr_vitb16", "ensemble"
+    ] = Field("open_clip_vitb32", description="which DreamSim: its backbone, or the `ensemble` of three")
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
     decode_timeout_s: float = Field(
         60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"

@@ -8,6 +8,8 @@ from typing import Any
 
 from embedders.base import Embedder
 from embedders.color import ColorEmbedder
+from embedders.dreamsim import DreamSimEmbedder
+from embedders.dreamsim_types import PREFIX
 from embedders.efficientnet import EfficientNetEmbedder
 from embedders.errors import DuplicateEmbedderError, UnknownEmbedderError
 from embedders.model_store import StoredModel, find_model
@@ -20,13 +22,17 @@ Factory = Callable[[Mapping[str, Any], Path | None], Embedder]
 
 EMBEDDERS: dict[str, Factory] = {
     "color": ColorEmbedder.from_settings,
+    "dreamsim": DreamSimEmbedder.from_settings,
     "efficientnet": EfficientNetEmbedder.from_settings,
     "openclip": OpenClipEmbedder.from_settings,
     "sift": SiftEmbedder.from_settings,
 }
 # Modalities whose model is in the store: the setting that names it, and what comes before that name there. A library
 # keeps the model's card in place of the name.
-MODEL_SETTINGS: dict[str, tuple[str, str]] = {"openclip": ("openclip_model", "")}
+MODEL_SETTINGS: dict[str, tuple[str, str]] = {
+    "dreamsim": ("dreamsim_type", PREFIX),
+    "openclip": ("openclip_model", ""),
+}
 # Where installed packages name theirs: modality = "module:factory" (https://packaging.python.org/specifications/entry-points).
 ENTRY_POINTS = "imgrec.embedders"
 

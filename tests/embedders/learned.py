@@ -1,5 +1,6 @@
 """What every learned embedder promises beyond the contract of all."""
 
+import io
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.pictures import real_pictures
 from embedders.base import Embedder, LearnedEmbedder, Pixels, Vectors
@@ -27,6 +29,19 @@ print(embedder.spec.fingerprint, "torch" in sys.modules)
 def photos(min_side: int = 100_000) -> list[Pixels]:
     """The real pictures, decoded in full unless `min_side` lets JPEGs be shrunk at decoding."""
     return [decode(path.read_bytes(), min_side, 256) for path in real_pictures()]
+
+
+def shrunk_and_full(count: int) -> tuple[list[Pixels], list[Pixels]]:
+    """Real pictures as large JPEGs, decoded as `decode_min_side` does it by default, and in full."""
+    shrunk, full = [], []
+    for picture in photos()[:count]:
+        buffer = io.BytesIO()
+        shape = (max(1_200, 2 * picture.shape[1]), max(900, 2 * picture.shape[0]))
+        Image.fromarray(picture).resize(shape, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=90)
+        shrunk.append(decode(buffer.getvalue(), 448, 256))
+        full.append(decode(buffer.getvalue(), 100_000, 256))
+        assert shrunk[-1].shape[0] < full[-1].shape[0]
+    return shrunk, full
 
 
 def median_cosine(vectors: Vectors) -> float:

@@ -1,6 +1,5 @@
 """EfficientNet-Lite0: its contract, and its vectors against those of the package that it comes from."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from embedders.worker import IMAGES_PER_PART, embed_chunk
 from storage.images import decode
 from storage.pool import WorkerPool
 from storage.shards import list_shards, read_shard
-from tests.embedders.learned import LearnedContract, median_cosine, photos
+from tests.embedders.learned import LearnedContract, median_cosine, photos, shrunk_and_full
 from tests.embedders.test_worker import COLOR, write_chunk, write_photos
 
 
@@ -109,17 +108,8 @@ def test_any_other_preprocessing_fails_the_golden_test(
 
 
 def test_shrinking_at_decoding_changes_next_to_nothing() -> None:
-    large = []
-    for picture in photos()[:6]:
-        buffer = io.BytesIO()
-        shape = (max(1_200, 2 * picture.shape[1]), max(900, 2 * picture.shape[0]))
-        Image.fromarray(picture).resize(shape, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=90)
-        large.append(buffer.getvalue())
-    embedder = EfficientNetEmbedder(448)
-    shrunk = [decode(data, 448, 256) for data in large]
-    full = [decode(data, 100_000, 256) for data in large]
-    assert all(one.shape[0] < other.shape[0] for one, other in zip(shrunk, full, strict=True))
-    cosines = (embedder.embed(shrunk) * reference(full)).sum(axis=1)
+    shrunk, full = shrunk_and_full(6)
+    cosines = (EfficientNetEmbedder(448).embed(shrunk) * reference(full)).sum(axis=1)
     assert cosines.min() >= 0.999, cosines
 
 
