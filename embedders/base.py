@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,14 @@ class Embedder(ABC):
         """Do what a worker process does for one image (H, W, 3) right after decoding: here, all of it."""
         row: Vectors = self.embed([pixels])[0]
         return row
+
+
+@runtime_checkable
+class TextEmbedder(Protocol):
+    """What an embedder has beside whose vectors those of words are comparable to."""
+
+    def embed_texts(self, texts: Sequence[str], machine: Machine) -> Vectors:
+        """Embed N > 0 texts into (N, dim) float32 rows of L2 norm 1."""
 
 
 class LearnedEmbedder(Embedder):

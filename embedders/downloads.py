@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download. `digest` is SHA-256, or the SHA-1 by which git names a file."""
+    """A file to download. `digest` is SHA-256, or the SHA-1 by which git names a file; None if nobody publishes one."""
 
     url: str
-    digest: str
+    digest: str | None
     bytes: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,6 +106,8 @@ def _first_byte(answer: http.client.HTTPResponse) -> int:
 
 
 def _verify(remote: Remote, part: Path) -> None:
+    if remote.digest is None:
+        return
     size = part.stat().st_size
     if len(remote.digest) == 40:
         digest = hashlib.sha1(b"blob %d\0" % size + part.read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Container, Sequence
 from pathlib import Path
 
@@ -11,10 +12,15 @@ from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, describe_files, find_model, stage
 
 MODALITY = "dreamsim"
-LICENCE = "MIT"
+# What the code that torch.hub runs would download. The rest is in the library's own list, dreamsim.config.
+_HUB_URL = "https://dl.fbaipublicfiles.com/"
+HUB_URLS = {
+    "dino_vitb16": f"{_HUB_URL}dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+    "dinov2_vitb14": f"{_HUB_URL}dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+}
 
 
-def add_dreamsim(models_root: Path, name: str, cache: Path, licence: str = LICENCE) -> StoredModel:
+def add_dreamsim(models_root: Path, name: str, cache: Path) -> StoredModel:
     """Store the model `dreamsim.<type>` from a folder that the library has used as its `cache_dir`.
 
     Only the files that are needed are copied, and nothing in there is run.
@@ -23,18 +29,44 @@ def add_dreamsim(models_root: Path, name: str, cache: Path, licence: str = LICEN
         ModelFileError: there is no such type; a file is missing, damaged, not finite, or of another architecture.
             Nothing is stored then.
     """
-    kind = type_of(name)
     there = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
-    wanted = _choose(kind, there, cache)
+    wanted = _choose(type_of(name), there, cache)
     with stage(models_root, name) as folder:
         for path in wanted:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(cache / path, folder / path)
-        describe_dreamsim(folder, name, licence, f"added from {cache.resolve()}")
+        describe_dreamsim(folder, name, f"added from {cache.resolve()}")
     return find_model(models_root, name)
 
 
-def describe_dreamsim(folder: Path, name: str, licence: str, origin: str) -> StoredModel:
+def download_urls(name: str) -> list[str]:
+    """Where the model `dreamsim.<type>` is: an archive, and what else the library has torch.hub fetch.
+
+    Raises:
+        ModelFileError: there is no such type.
+    """
+    kind = type_of(name)
+    from dreamsim.config import dreamsim_weights
+
+    archive: str = dreamsim_weights[name.removeprefix(PREFIX)]
+    return [archive, *(HUB_URLS[backbone] for backbone in kind.backbones if backbone in HUB_URLS)]
+
+
+def store_downloads(folder: Path, name: str, downloads: Sequence[Path], origin: str) -> StoredModel:
+    """Make a staged folder of what is at `download_urls`, in their order.
+
+    Raises:
+        ModelFileError: a file is damaged, not finite, or of another architecture; or the archive lacks one.
+    """
+    archive, *others = downloads
+    unpack(archive, folder, name)
+    for path in others:
+        (folder / HUB).mkdir(exist_ok=True)
+        path.rename(folder / HUB / path.name)
+    return describe_dreamsim(folder, name, origin)
+
+
+def describe_dreamsim(folder: Path, name: str, origin: str) -> StoredModel:
     """Load what lies in a folder and embed a picture with it; if all is well, write down what it is.
 
     Raises:
@@ -43,11 +75,13 @@ def describe_dreamsim(folder: Path, name: str, licence: str, origin: str) -> Sto
     import torch
 
     kind = type_of(name)
+    for path in folder.rglob("*.pt*"):
+        _check_sums(path, name)
     with torch.inference_mode():
         rows = load_network(folder, name, "cpu")(torch.zeros(1, 3, SIDE, SIDE))
     if rows.shape != (1, kind.dim) or not bool(torch.isfinite(rows).all()):
         raise ModelFileError(f"{name} makes {rows.shape[1]} numbers, not {kind.dim} finite ones: get another copy")
-    described = StoredModel(name, MODALITY, kind.dim, {}, licence, origin, describe_files(folder), folder)
+    described = StoredModel(name, MODALITY, kind.dim, {}, kind.licence, origin, describe_files(folder), folder)
     described.save()
     return described
 
@@ -66,8 +100,18 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(path) as source, (folder / path).open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ModelFileError(f"{archive} is no archive of {name}, or a damaged one: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ModelFileError(f"{archive.name} is no archive of {name}, or a damaged one: {error}") from error
+
+
+def _check_sums(path: Path, name: str) -> None:
+    """Nobody publishes what a file's SHA-256 has to be; but what torch saves is an archive with sums, of which it
+    looks at none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as saved:
+            damaged = saved.testzip()
+        if damaged is not None:
+            raise ModelFileError(f"{path.name} of {name} is damaged: {damaged} in it is not what was saved")
 
 
 def type_of(name: str) -> DreamSimType:

@@ -40,10 +40,10 @@ def load_network(folder: Path, name: str, device: str) -> "Callable[[torch.Tenso
     try:
         networks, projections = _assemble(folder, kind)
     except (*_LOADING_ERRORS, SafetensorError) as error:
-        raise ModelFileError(f"{folder} holds no {name}: {_in_short(error)}") from error
+        raise ModelFileError(f"{name} is damaged, or another model: {_in_short(error)}") from error
     tensors = [*networks.parameters(), *(projection for projection in projections if projection is not None)]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise ModelFileError(f"{folder} holds no {name}: it has weights that are not finite numbers")
+        raise ModelFileError(f"{name} is damaged: it has weights that are not finite numbers")
     networks.eval().requires_grad_(False).to(device)
     branches = [
         _branch(backbone, part["model"], None if projection is None else projection.to(device))
@@ -145,6 +145,8 @@ def _read(path: Path) -> Any:
 
 def _in_short(error: Exception) -> str:
     """The first two lines of what torch says: the key that does not fit is in the second."""
+    if isinstance(error, EOFError):
+        return "a file ends too early"
     said = " ".join(line.strip() for line in str(error).splitlines()[:2])
     return f"no {said}" if isinstance(error, KeyError) else said[:200] or type(error).__name__
 

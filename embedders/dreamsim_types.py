@@ -25,11 +25,15 @@ BACKBONES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class DreamSimType:
-    """A fine-tuned backbone, or several of which the embeddings are joined."""
+    """A fine-tuned backbone, or several of which the embeddings are joined.
+
+    DreamSim's licence is MIT, as are those of CLIP and OpenCLIP.
+    """
 
     backbones: tuple[str, ...]
     dim: int
     adapter: str
+    licence: str = "MIT"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -40,9 +44,11 @@ class DreamSimType:
 # From https://github.com/ssundaram21/dreamsim, dreamsim/config.py and README.
 TYPES: Mapping[str, DreamSimType] = {
     "clip_vitb32": DreamSimType(("clip_vitb32",), 512, "clip_vitb32_single_lora"),
-    "dino_vitb16": DreamSimType(("dino_vitb16",), 768, "dino_vitb16_single_lora"),
-    "dinov2_vitb14": DreamSimType(("dinov2_vitb14",), 768, "dinov2_vitb14_single_lora"),
-    "ensemble": DreamSimType(("dino_vitb16", "clip_vitb16", "open_clip_vitb16"), 1_792, "ensemble_lora"),
+    "dino_vitb16": DreamSimType(("dino_vitb16",), 768, "dino_vitb16_single_lora", "MIT, DINO: Apache-2.0"),
+    "dinov2_vitb14": DreamSimType(("dinov2_vitb14",), 768, "dinov2_vitb14_single_lora", "MIT, DINOv2: Apache-2.0"),
+    "ensemble": DreamSimType(
+        ("dino_vitb16", "clip_vitb16", "open_clip_vitb16"), 1_792, "ensemble_lora", "MIT, DINO: Apache-2.0"
+    ),
     "open_clip_vitb32": DreamSimType(("open_clip_vitb32",), 512, "open_clip_vitb32_single_lora"),
-    "synclr_vitb16": DreamSimType(("synclr_vitb16",), 768, "synclr_vitb16_single_lora"),
+    "synclr_vitb16": DreamSimType(("synclr_vitb16",), 768, "synclr_vitb16_single_lora", "MIT, SynCLR: its own"),
 }

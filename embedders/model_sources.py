@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedders.downloads import Progress, Remote, download
+from embedders.dreamsim_types import PREFIX
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, check_model_name, find_model, stage
 from embedders.openclip_files import CONFIG, WEIGHTS, describe_model, known_config, store_weights
@@ -37,10 +38,10 @@ class HubFile:
 
 @dataclass(frozen=True)
 class UrlFile:
-    """A file anywhere, whose SHA-256 is known beforehand."""
+    """A file anywhere. Where nobody publishes its SHA-256, `Source.finish` has to notice that it is damaged."""
 
     url: str
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def find_source(name: str, preferred: str = HUB) -> Source:
     Raises:
         ModelFileError: nobody publishes a model of this name.
     """
+    if name.startswith(PREFIX):
+        return _dreamsim_source(name)
     return _openclip_source(check_model_name(name), preferred)
 
 
@@ -131,6 +134,15 @@ def _locate(file: HubFile | UrlFile, folder: Path) -> tuple[Remote, Path, str]:
         target = folder / f"{digest[:16]}-{Path(name).name}"
         return Remote(found.location, digest, found.size, headers), target, origin
     raise ModelFileError(f"{file.repo} on the Hugging Face Hub has no {' or '.join(file.names)}")
+
+
+def _dreamsim_source(name: str) -> Source:
+    from embedders.dreamsim_adding import download_urls, store_downloads
+
+    def finish(folder: Path, paths: Sequence[Path], origin: str) -> StoredModel:
+        return store_downloads(folder, name, paths, origin)
+
+    return Source(name, tuple(UrlFile(url, None) for url in download_urls(name)), finish)
 
 
 def _openclip_source(name: str, preferred: str) -> Source:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -101,14 +102,13 @@ def store_weights(source: Path, folder: Path) -> None:
     Raises:
         ModelFileError: they cannot be read.
     """
-    target = folder / WEIGHTS
-    if source.suffix == ".safetensors":
-        if source != target:
-            shutil.copyfile(source, target)
-        return
     from safetensors.torch import save_file
 
-    save_file({key: tensor.contiguous().clone() for key, tensor in _read_weights(source).items()}, target)
+    weights = _read_weights(source)
+    if source.suffix == ".safetensors":
+        shutil.copyfile(source, folder / WEIGHTS)
+    else:
+        save_file({key: tensor.contiguous().clone() for key, tensor in weights.items()}, folder / WEIGHTS)
 
 
 def describe_model(folder: Path, name: str, licence: str, origin: str) -> StoredModel:
@@ -183,10 +183,12 @@ def _read_weights(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
 
     try:
-        if _is_published_archive(path):
-            weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+        if path.suffix != ".safetensors" and _is_published_archive(path):
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # nothing else opens these files
+                weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
-        found = load_state_dict(str(path), weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what matters raises
+            found = load_state_dict(str(path), weights_only=True)
         if any(not isinstance(tensor, torch.Tensor) for tensor in found.values()):
             raise ModelFileError(f"{path} holds more than weights: give a file that has nothing but them")
         return {str(key): tensor for key, tensor in found.items()}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from flows.libraries import describe_choice
 from flows.report import Embedded, RunReport
 from flows.run import Run, run_name
 from search.index import IndexReport
@@ -40,6 +41,7 @@ def close_run(
         bytes_on_disk=_bytes_on_disk(run, built or {}),
         seconds=run.stages.seconds,
         retried=retried,
+        choice=describe_choice(run.library, run.chosen) if run.created else "",
     )
     report = replace(report, tracked=_track(run, what, report))
     if report.failed_share > run.chosen.max_failed_share:

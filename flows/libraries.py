@@ -50,6 +50,21 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     return library
 
 
+def describe_choice(library: Library, settings: Settings) -> str:
+    """Say which modalities a new library was made with, and how it would have got better ones."""
+    names = [
+        f"{name} ({library.vector_settings[MODEL_SETTINGS[name][0]]['name']})" if name in MODEL_SETTINGS else name
+        for name in library.modalities
+    ]
+    told = f"a new library, which keeps these modalities: {', '.join(names)}"
+    if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
+        told += (
+            f"; `imgrec models fetch {settings.openclip_model}`, then `imgrec ingest --modality {MODEL_IF_THERE}`, "
+            "adds one that sees more and reads text"
+        )
+    return told
+
+
 def check_new_library(settings: Settings) -> None:
     """Refuse a first ingest that cannot work before anything is made on disk."""
     if not is_library(settings.library):

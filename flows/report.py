@@ -37,7 +37,8 @@ class Embedded(NamedTuple):
 class RunReport:
     """The outcome of one run: of an ingest, or of the stages that ran.
 
-    `failures` counts failed images by status; `retried` counts contents that had failed and were tried again.
+    `failures` counts failed images by status; `retried` counts contents that had failed and were tried again. `choice`
+    is what a run that made the library chose for it.
     """
 
     library: str
@@ -52,6 +53,7 @@ class RunReport:
     seconds: Mapping[str, float]
     retried: int = 0
     tracked: TrackedRun | None = None
+    choice: str = ""
 
     @property
     def images_per_s(self) -> float:
@@ -111,6 +113,7 @@ class RunReport:
             "images_per_s": round(self.images_per_s, 1),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "indexes": {name: describe_index(report) for name, report in self.indexes.items()},
+            "choice": self.choice or None,
             "mlflow": None if self.tracked is None else vars(self.tracked),
         }
 

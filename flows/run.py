@@ -21,7 +21,7 @@ from flows.report import Stages
 from search.publishing import reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
 from storage.errors import LibraryLockedError
-from storage.library import Library
+from storage.library import Library, is_library
 from storage.lock import writer_lock
 from storage.refusals import explaining
 from storage.registry import Registry
@@ -35,7 +35,8 @@ R = TypeVar("R")
 class Run:
     """What the stages of one run share. `specs` has one entry for each modality of the library.
 
-    `stop_if_asked` raises KeyboardInterrupt after a Ctrl-C; it is called wherever it is good to stop.
+    `stop_if_asked` raises KeyboardInterrupt after a Ctrl-C; it is called wherever it is good to stop. `created` says
+    whether this run made the library.
     """
 
     library: Library
@@ -44,6 +45,7 @@ class Run:
     chosen: Settings
     progress: IngestProgress
     stop_if_asked: Callable[[], None]
+    created: bool = False
     stages: Stages = field(default_factory=Stages)
     started_s: float = field(default_factory=time.time)
 
@@ -64,6 +66,7 @@ def open_run(chosen: Settings, photos_moved: bool = False, reembed: bool = False
         ingest_progress() as progress,
         driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images),
     ):
+        created = not is_library(chosen.library)
         library = library_for(chosen, photos_moved, reembed)
         remove_stale_temporaries(library.root)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
@@ -72,7 +75,7 @@ def open_run(chosen: Settings, photos_moved: bool = False, reembed: bool = False
             reserve_indexed_ids(registry, library.indexes_dir)
             for spec in specs.values():
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-            yield Run(library, registry, specs, chosen, progress, stop_if_asked)
+            yield Run(library, registry, specs, chosen, progress, stop_if_asked, created)
 
 
 def skipped_if_locked(function: Callable[P, R]) -> Callable[P, R]:

@@ -11,8 +11,9 @@ from prefect import flow
 from conf.settings import Settings
 from embedders.machine import Machine
 from search.searcher import Answer
+from search.terms import parse_terms
 from storage.library import open_library
-from tasks.search import search
+from tasks.search import search, search_terms
 from tasks.tracking import RunRecord, track
 
 
@@ -23,23 +24,33 @@ def search_images(
     index: str | None = None,
     top_k: int | None = None,
     all_scores: bool = False,
+    texts: list[str] | None = None,
+    images: list[str] | None = None,
+    minus: list[str] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> list[Answer]:
-    """Find the images most like each query, and log how long that took.
+    """Find the images most like each query, and those most like a mixture, and log how long that took.
 
     Args:
         queries: paths of image files, or `id:N` for images of the library.
         library: folder of the library.
-        index: index to search; default: the library's.
+        index: index to search; default: the library's, and for words the one that reads text.
         top_k: hits a query.
         all_scores: give the scores of every modality, not only of the index's.
+        texts: words of one mixture; `2:red car` weighs twice.
+        images: pictures of the mixture, as `queries`.
+        minus: words and pictures that are taken away from it.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, top_k=top_k, **(settings or {}))
     started_s = time.time()
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
-    answers = search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine)
+    answers: list[Answer] = []
+    if queries:
+        answers += search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine)
+    if terms := parse_terms(texts or (), images or (), minus or ()):
+        answers.append(search_terms(chosen.library, terms, index, chosen.top_k, ef_search, machine))
     if answers:
         parameters = {
             "index": answers[0].index,

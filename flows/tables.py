@@ -53,6 +53,8 @@ def print_report(report: RunReport) -> None:
         console.print(f"imgrec failures --library {escape(report.library)}   lists them with reasons", highlight=False)
     modalities = ", ".join(report.modalities)
     console.print(f"library: {escape(report.library)} ({modalities})", highlight=False, soft_wrap=True)
+    if report.choice:
+        console.print(escape(report.choice), highlight=False, soft_wrap=True)
     if report.did_nothing:
         console.print("nothing was new; MLflow gets this run together with the next that has something to do")
     if report.tracked:
@@ -103,7 +105,9 @@ def print_models(root: Path, models: Sequence[StoredModel]) -> None:
     """Print the models that are in the store."""
     console = Console()
     if not models:
-        console.print(f"no models in {escape(str(root))}; `imgrec models fetch` fetches one", highlight=False)
+        console.print(
+            f"no models in {escape(str(root))}; `imgrec models fetch` fetches one", highlight=False, soft_wrap=True
+        )
         return
     table = _table("Models")
     table.add_column("name", overflow="fold")

@@ -1,8 +1,10 @@
 """Vectors → hits: indexes, queries, recall, previews.
 
-The library call: `Searcher(library).search(["photo.jpg", "id:7"], top_k=5)`.
+The library call: `Searcher(library).search(["photo.jpg", "id:7"], top_k=5)`, or for words and mixtures
+`Searcher(library, for_text=True).search_terms([Term("a red car"), Term("id:7", -0.5, is_text=False)])`.
 """
 
 from search.searcher import Answer, Hit, Searcher
+from search.terms import Term
 
-__all__ = ["Answer", "Hit", "Searcher"]
+__all__ = ["Answer", "Hit", "Searcher", "Term"]

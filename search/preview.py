@@ -1,5 +1,6 @@
 """A contact sheet: the query, its hits and their scores in one picture."""
 
+import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -17,9 +18,13 @@ COLUMNS = 6
 INK, FAINT, PAPER, EMPTY, ACCENT = "#1f2328", "#6e7781", "white", "#f0f1f3", "#0969da"
 
 
-def write_preview(path: Path, answer: Answer, query_file: Path, images_root: Path) -> None:
-    """Write a contact sheet of the query and its hits as PNG (or whatever `path`'s suffix says)."""
-    cells = [("query", query_file.name, query_file, ACCENT)]
+def write_preview(path: Path, answer: Answer, query_file: Path | None, images_root: Path) -> None:
+    """Write a contact sheet of the query and its hits as PNG (or whatever `path`'s suffix says).
+
+    A query that is no file shows as what it says.
+    """
+    name = "" if query_file is None else query_file.name
+    cells: list[tuple[str, str, Path | None, str]] = [("query", name, query_file, ACCENT)]
     cells += [(f"{hit.rank}   {hit.score:.3f}", hit.path, images_root / hit.file, INK) for hit in answer.hits]
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
@@ -28,7 +33,7 @@ def write_preview(path: Path, answer: Answer, query_file: Path, images_root: Pat
     draw = ImageDraw.Draw(sheet)
     for place, (title, name, file, ink) in enumerate(cells):
         x, y = MARGIN + place % columns * step_x, MARGIN + place // columns * step_y
-        tile = _tile(file)
+        tile = _words(answer.query) if file is None else _tile(file)
         sheet.paste(tile, (x, y))
         if place == 0:
             draw.rectangle((x - 3, y - 3, x + TILE + 2, y + TILE + 2), outline=ACCENT, width=3)
@@ -50,6 +55,13 @@ def _tile(file: Path) -> Image.Image:
 def _placeholder() -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), EMPTY)
     ImageDraw.Draw(tile).text((TILE // 2, TILE // 2), "not readable now", FAINT, _font(16), anchor="mm")
+    return tile
+
+
+def _words(text: str) -> Image.Image:
+    tile = Image.new("RGB", (TILE, TILE), EMPTY)
+    lines = textwrap.wrap(printable(text), 26)[:9]
+    ImageDraw.Draw(tile).text((TILE // 2, TILE // 2), "\n".join(lines), INK, _font(16), anchor="mm", align="center")
     return tile
 
 

@@ -12,18 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedders.base import Embedder, LearnedEmbedder
+from embedders.base import Embedder, LearnedEmbedder, TextEmbedder
 from embedders.catalogue import create_embedders
 from embedders.errors import EmbedderParameterError
 from embedders.machine import Machine
-from search.errors import IndexDamagedError, QueryError
+from search.errors import IndexDamagedError, IndexNotFoundError, QueryError
 from search.fusion import COMBINED, combine
-from search.layout import IndexFolder, Member, list_indexes
+from search.layout import IndexFolder, Member, list_indexes, published_indexes
 from search.reader import open_reader
 from search.segment import Vectors
+from search.terms import Term, describe_terms, mix
 from storage.errors import ImageError
 from storage.images import decode, printable
-from storage.library import open_library
+from storage.library import Library, open_library
 from storage.probe import read_regular
 from storage.registry import Registry
 
@@ -69,9 +70,11 @@ class _Query:
 class Searcher:
     """Answers queries from a library's index. Keeps it open; a version published meanwhile is taken up by itself.
 
+    Where no index is named it is the one of most modalities, or `for_text` the one that reads text.
+
     Raises:
         LibraryNotFoundError: there is no library.
-        IndexNotFoundError: it has no index of this name.
+        IndexNotFoundError: it has no index of this name, or none that reads text.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Searcher:
         ef_search: int | None = None,
         max_megapixels: float = 256,
         machine: Machine = Machine(),
+        for_text: bool = False,
     ) -> None:
         self.library = open_library(Path(library))
         self._ef_search = ef_search
@@ -88,7 +92,8 @@ class Searcher:
         self._machine = machine
         self._stack = ExitStack()
         self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
-        self._folder = IndexFolder(self.library.indexes_dir, index or default_index(self.library.indexes_dir))
+        default = text_index(self.library) if for_text and not index else default_index(self.library.indexes_dir)
+        self._folder = IndexFolder(self.library.indexes_dir, index or default)
         self._open_reader()
 
     def __enter__(self) -> "Searcher":
@@ -117,6 +122,18 @@ class Searcher:
             QueryError: a query is neither a readable image nor a known id.
         """
         return [self._answer(query, top_k) for query in self._prepare(queries, all_scores)]
+
+    def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
+        """Find the `top_k` images most like one mixture of words and pictures.
+
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
+
+        Raises:
+            QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
+            IndexNotFoundError: there are words, and this index does not read text.
+        """
+        self._refresh()
+        return self._answer(self._mix(terms), top_k)
 
     def query_file(self, query: str) -> Path:
         """The file of a query that was answered: the path itself, or the photo of `id:N`."""
@@ -220,6 +237,31 @@ class Searcher:
             raise QueryError(f"query {printable(query)}: {self.index} finds nothing in this picture to search for")
         return _Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
+    def _mix(self, terms: Sequence[Term]) -> _Query:
+        prepared = [
+            self._prepare_text(term.value) if term.is_text else self._prepare_one(term.value, False) for term in terms
+        ]
+        vectors = [query.vectors for query in prepared]
+        mixed = {member.modality: mix(terms, vectors, member.modality) for member in self._members}
+        return _Query(
+            describe_terms(terms),
+            {modality: vector for modality, vector in mixed.items() if vector is not None},
+            sum(query.decode_ms for query in prepared),
+            sum(query.embed_ms for query in prepared),
+        )
+
+    def _prepare_text(self, text: str) -> _Query:
+        started = time.perf_counter()
+        vectors = {}
+        for member in self._members:
+            if not isinstance(embedder := self._embedders[member.modality], TextEmbedder):
+                raise IndexNotFoundError(
+                    f"index {self.index} does not read text ({member.modality} does not): "
+                    f"search index {text_index(self.library)}"
+                )
+            vectors[member.modality] = embedder.embed_texts([text], self._machine)[0]
+        return _Query(text, vectors, 0.0, (time.perf_counter() - started) * 1e3)
+
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
         vectors = {}
         for modality, fingerprint in self._fingerprints.items():
@@ -281,3 +323,20 @@ def default_index(indexes_dir: Path) -> str:
     names = list_indexes(indexes_dir)
     combined = [name for name in names if name.startswith(COMBINED)]
     return max(combined, key=len) if combined else names[0] if names else "color"
+
+
+def text_index(library: Library) -> str:
+    """The index that is searched for words when none is named: that of the first modality that reads text.
+
+    Raises:
+        IndexNotFoundError: the library has none.
+    """
+    published = published_indexes(library.indexes_dir)
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    for name, embedder in embedders.items():
+        if name in published and isinstance(embedder, TextEmbedder):
+            return name
+    raise IndexNotFoundError(
+        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library {library.root}` "
+        "makes one"
+    )

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from embedders.machine import Machine
 from search.searcher import Answer, Searcher
+from search.terms import Term
 
 
 @task(name="search", task_run_name="search {library.name}", cache_policy=NO_CACHE)
@@ -23,3 +24,18 @@ def search(
     """Find the images most like each query; see `search.Searcher.search`."""
     with Searcher(library, index, ef_search, machine=machine) as searcher:
         return searcher.search(queries, top_k, all_scores)
+
+
+@task(name="search-terms", task_run_name="search {library.name}", cache_policy=NO_CACHE)
+def search_terms(
+    library: Path,
+    terms: Sequence[Term],
+    index: str | None = None,
+    top_k: int = 10,
+    ef_search: int | None = None,
+    machine: Machine = Machine(),
+) -> Answer:
+    """Find the images most like a mixture of words and pictures; see `search.Searcher.search_terms`."""
+    for_text = any(term.is_text for term in terms)
+    with Searcher(library, index, ef_search, machine=machine, for_text=for_text) as searcher:
+        return searcher.search_terms(terms, top_k)

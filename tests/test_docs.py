@@ -15,8 +15,8 @@ DOCS = ROOT / "docs"
 PAGE = DOCS / "settings.md"
 COMMANDS = [
     command.strip().removeprefix("imgrec ")
-    for page in sorted(DOCS.glob("*.md"))
-    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    for page in [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+    for block in re.findall(r"```(?:console|sh)\n(.*?)```", page.read_text(), re.DOTALL)
     for line in block.splitlines()
     for command in line.removeprefix("$ ").split("&&")
     if command.strip().startswith("imgrec ")
@@ -39,7 +39,7 @@ def test_every_setting_is_documented() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_pages_exist_with_their_options(command: str) -> None:
     group: click.Command = cli
-    arguments = shlex.split(command)
+    arguments = shlex.split(command, comments=True)
     while isinstance(group, click.Group):
         group = group.commands[arguments.pop(0)]
     group.make_context("imgrec", arguments)  # refuses what it does not know

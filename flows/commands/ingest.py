@@ -20,8 +20,9 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @retry_option
 @settings_options(
-    "batch_size", "workers", "device", "bins", "decode_min_side", "precision", "max_megapixels", "decode_timeout_s",
-    "hnsw_m", "ef_construction", "ef_search", "max_failed_share", "max_missing_share",
+    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "precision", "models_root",
+    "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search", "max_failed_share",
+    "max_missing_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -72,7 +73,17 @@ def ingest(
 
 @click.command()
 @library_option
-@settings_options("bins", "decode_min_side", "sift_model", "precision", "device", "workers", "batch_size")
+@settings_options(
+    "bins",
+    "decode_min_side",
+    "sift_model",
+    "openclip_model",
+    "precision",
+    "models_root",
+    "device",
+    "workers",
+    "batch_size",
+)
 @json_option
 @click.pass_obj
 def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:

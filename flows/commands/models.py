@@ -63,12 +63,13 @@ def list_(models_root: str | None, as_json: bool) -> None:
 def fetch(verbose: bool, /, name: str | None, source: str, models_root: str | None, as_json: bool) -> None:
     """Fetch a model, verified, for machines that have no network.
 
-    NAME is `arch.tag` of open_clip, or else the setting openclip_model is taken. An interrupted fetch goes on from
-    where it was. HF_TOKEN and HF_ENDPOINT are honoured.
+    NAME is `arch.tag` of open_clip, or `dreamsim.` and a type of DreamSim; without one the setting openclip_model is
+    taken. An interrupted fetch goes on from where it was. HF_TOKEN and HF_ENDPOINT are honoured.
 
     \b
     imgrec models fetch
     imgrec models fetch ViT-B-32.laion2b_s34b_b79k
+    imgrec models fetch dreamsim.open_clip_vitb32
     imgrec models fetch ViT-L-14-quickgelu.openai --models-root /shared/models
     """
     speak_plainly(verbose)
@@ -119,11 +120,11 @@ def check(names: tuple[str, ...], models_root: str | None, as_json: bool) -> Non
 @click.option("--interpolation", type=click.Choice(["bicubic", "bilinear"]), help="How pictures are resized.")
 @click.option("--resize-mode", type=click.Choice(["shortest", "longest", "squash"]),
               help="Shortest side and crop, longest side and pad, or squashed.")  # fmt: skip
-@click.option("--licence", default="not stated", help="What `imgrec models list` says of it.")
+@click.option("--licence", help="What `imgrec models list` says of it.")
 @settings_options("models_root")
 @json_option
 def add(
-    name: str, path: str, licence: str, quick_gelu: str | None, mean: str | None, std: str | None,
+    name: str, path: str, licence: str | None, quick_gelu: str | None, mean: str | None, std: str | None,
     models_root: str | None, as_json: bool, **stated: str | None,
 ) -> None:  # fmt: skip
     """Store a model of open_clip of your own under NAME.
@@ -131,20 +132,32 @@ def add(
     PATH is a folder as open_clip's `local-dir:` has it (open_clip_config.json and weights), or a checkpoint. Nothing is
     taken for granted: what neither a config nor a published model of that NAME says has to be said here.
 
+    Of `dreamsim.` and a type, PATH is a folder that the library DreamSim used as its cache_dir (./models by default),
+    and everything is known.
+
     \b
     imgrec models add ViT-L-14-quickgelu.openai ViT-L-14.pt
     imgrec models add birds epoch_9.pt --like ViT-B-32.laion2b_s34b_b79k
     imgrec ingest ~/Birds --modality openclip --openclip-model birds
+    imgrec models add dreamsim.ensemble ./models
     """
+    from embedders.dreamsim_adding import add_dreamsim
+    from embedders.dreamsim_types import PREFIX
     from embedders.openclip_adding import Stated, add_openclip
 
+    root = Settings.load(models_root=models_root).models_root
+    if name.startswith(PREFIX):
+        if any(value is not None for value in (licence, quick_gelu, mean, std, *stated.values())):
+            raise click.UsageError(f"{name} is known in full: leave out what is said of it")
+        _say_stored(add_dreamsim(root, name, Path(path)), as_json)
+        return
     said = Stated(
         quick_gelu=None if quick_gelu is None else quick_gelu == "yes",
         mean=_three(mean, "--mean"),
         std=_three(std, "--std"),
         **stated,
     )
-    model = add_openclip(Settings.load(models_root=models_root).models_root, name, Path(path), said, licence)
+    model = add_openclip(root, name, Path(path), said, licence or "not stated")
     _say_stored(model, as_json)
 
 

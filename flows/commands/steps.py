@@ -13,7 +13,10 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @retry_option
-@settings_options("workers", "bins", "decode_min_side", "max_megapixels", "decode_timeout_s", "max_missing_share")
+@settings_options(
+    "workers", "bins", "decode_min_side", "openclip_model", "models_root", "max_megapixels", "decode_timeout_s",
+    "max_missing_share",
+)  # fmt: skip
 @json_option
 @click.pass_obj
 def scan(
@@ -55,7 +58,10 @@ def scan(
 @click.option("--modality", "modalities", multiple=True, metavar="NAME",
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @retry_option
-@settings_options("batch_size", "workers", "device", "max_megapixels", "decode_timeout_s", "max_failed_share")
+@settings_options(
+    "batch_size", "workers", "device", "openclip_model", "models_root", "max_megapixels", "decode_timeout_s",
+    "max_failed_share",
+)  # fmt: skip
 @json_option
 @click.pass_obj
 def embed(

@@ -41,10 +41,11 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def only_colour() -> Iterator[None]:
-    """New libraries compute colours unless a test asks for more: a model takes seconds to load."""
+def only_colour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New libraries compute colours unless a test asks for more: a model takes seconds to load. The store is empty."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGREC_MODALITIES", "color")
+        patch.setenv("IMGREC_MODELS_ROOT", str(tmp_path_factory.mktemp("no-models")))
         yield
 
 

@@ -17,7 +17,7 @@ from search.index import IndexParameters, IndexReport, update_index
 from search.layout import IndexFolder, Member
 from search.publishing import reserve_indexed_ids
 from storage.atomic import remove_stale_temporaries
-from storage.library import Library
+from storage.library import DEFAULT_MODELS_ROOT, Library
 from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
 from storage.pending import list_pending, read_pending
 from storage.registry import Registry
@@ -32,7 +32,7 @@ PARAMETERS = IndexParameters(hnsw_m=32, ef_construction=100, ef_search=64, index
 FINGERPRINT = "f" * 16
 
 
-def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
+def ingest(library: Library, parameters: IndexParameters = PARAMETERS, models_root: Path = DEFAULT_MODELS_ROOT) -> None:
     """Do what the flow does, in this process and without Prefect."""
     embedders = create_embedders(library.modalities, library.vector_settings)
     fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
@@ -56,6 +56,8 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS) -> None:
                 vector_settings=library.vector_settings,
                 max_megapixels=256,
                 decode_timeout_s=60,
+                models_root=str(models_root),
+                device="cpu",
                 pending=tuple(read_pending(registry, group.start, group.images)),
             )
             path = chunk.write(library.chunks_dir)

@@ -1,0 +1,203 @@
+"""`imgrec models`, and what a library does with the models that are there."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from embedders.model_store import StoredModel
+from embedders.openclip_adding import Stated, add_openclip
+from storage.library import open_library
+from tests.embedders.openclip_files import write_folder
+from tests.flows.conftest import Imgrec
+
+DEFAULT = "ViT-L-14-quickgelu.openai"
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("original") / "tiny")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty store, the one of the settings."""
+    monkeypatch.setenv("IMGREC_MODELS_ROOT", str(tmp_path / "models"))
+    yield tmp_path / "models"
+
+
+def test_models_are_added_listed_and_checked(imgrec: Imgrec, root: Path, original: Path) -> None:
+    assert imgrec("models", "list").out == f"no models in {root}; `imgrec models fetch` fetches one\n"
+    added = imgrec("models", "add", "tiny", original, "--licence", "MIT", "--json")
+    assert added.code == 0
+    (facts,) = added.lines
+    assert (facts["name"], facts["modality"], facts["dim"], facts["licence"]) == ("tiny", "openclip", 48, "MIT")
+    assert imgrec("models", "list", "--json").lines == [facts]
+    weights = next(file for file in facts["files"] if file["path"].endswith("safetensors"))
+    shown = imgrec("models", "list").out.replace("\n", "")
+    assert "tiny" in shown
+    assert weights["sha256"][:20] in shown
+    assert imgrec("models", "check").out == "tiny: as it was stored\n"
+    (root / "tiny" / weights["path"]).write_bytes(b"")
+    checked = imgrec("models", "check", "tiny")
+    assert (checked.code, checked.out) == (1, "")
+    assert "is not the file that was stored: run `imgrec models fetch tiny`" in checked.err
+    assert imgrec("models", "check", "--json").lines[0]["ok"] is False
+
+
+def test_a_damaged_model_hides_no_other(imgrec: Imgrec, root: Path, original: Path) -> None:
+    for name in ("one", "two"):
+        imgrec("models", "add", name, original)
+    (root / "one" / "model.json").write_text("")
+    listed = imgrec("models", "list", "--json")
+    assert (listed.code, [model["name"] for model in listed.lines]) == (1, ["two"])
+    assert "model.json is damaged" in listed.err
+
+
+def test_what_add_is_told_is_checked(imgrec: Imgrec, root: Path, original: Path) -> None:
+    weights = original / "open_clip_model.safetensors"
+    refused = imgrec("models", "add", "mine", weights, "--arch", "ViT-B-32", "--mean", "0.5,0.5,0.5")
+    assert refused.code == 1
+    assert "nothing says --quick-gelu yes|no, --std, --interpolation, --resize-mode" in refused.err
+    wrong = imgrec("models", "add", "mine", weights, "--mean", "0.5")
+    assert wrong.code == 2
+    assert "three numbers are needed" in wrong.err
+    other = imgrec("models", "add", DEFAULT, weights)
+    assert other.code == 1
+    assert other.err.count("\n") == 1
+    assert "is not loaded by open_clip" in other.err
+    assert imgrec("models", "list", "--json").lines == []
+
+
+def test_what_nobody_publishes_is_one_line(imgrec: Imgrec, root: Path) -> None:
+    fetched = imgrec("models", "fetch", "ViT-L-14.none")
+    assert (fetched.code, fetched.out, fetched.err.count("\n")) == (1, "", 1)
+    assert "open_clip publishes no ViT-L-14.none" in fetched.err
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number, colour in enumerate(("red", "green", "blue", "white", "black", "teal")):
+        Image.effect_noise((60, 40), 10 * number).convert("RGB").save(tmp_path / "photos" / f"{colour}.png")
+    return tmp_path / "photos"
+
+
+def test_a_missing_model_is_one_line_before_anything_is_read(imgrec: Imgrec, root: Path, photos: Path) -> None:
+    ran = imgrec("ingest", photos, "--library", photos.parent / "library", "--modality", "openclip")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"imgrec: error: model {DEFAULT} is not in {root}: run `imgrec models fetch {DEFAULT}`")
+    assert ran.err.count("\n") == 1
+    assert not (photos.parent / "library").exists()
+
+
+def test_a_library_keeps_the_model_of_its_creation(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path
+) -> None:
+    tiny = add_openclip(root, "tiny", original)
+    library = tmp_path / "library"
+    where = ("--library", library)
+    made = imgrec("ingest", photos, *where, "--modality", "openclip", "--openclip-model", "tiny", "--json")
+    assert made.code == 0, made.err
+    assert open_library(library).vector_settings["openclip_model"] == tiny.card
+    assert imgrec("ingest", *where).code == 0  # the default is not what the library has; it was not given
+    other = imgrec("ingest", *where, "--openclip-model", "other")
+    assert other.code == 1
+    assert "openclip_model = other, but tiny there" in other.err
+    assert "imgrec reembed --library" in other.err
+    assert "--openclip-model other" in other.err
+    add_openclip(root, "other", write_folder(tmp_path / "other", seed=1))
+    assert imgrec("reembed", *where, "--openclip-model", "other").code == 0
+    assert open_library(library).vector_settings["openclip_model"]["name"] == "other"
+    (answer,) = imgrec("search", photos / "red.png", *where, "--json").lines
+    assert answer["hits"][0]["path"] == "red.png"
+    # Without the model: what needs none of its files goes on.
+    for path in (root / "other").iterdir():
+        path.unlink()
+    for command in (("status",), ("failures",), ("gc",), ("doctor",), ("sql", "select count(*) from openclip")):
+        assert imgrec(*command, *where).code == 0, command
+    (answer,) = imgrec("search", "id:1", *where, "--json").lines
+    assert len(answer["hits"]) == 6
+    for words in (("search", photos / "red.png"), ("ingest",), ("embed",)):
+        ran = imgrec(*words, *where)
+        assert ran.code == 1
+        assert "model other is not in" in ran.err
+
+
+def test_openclip_can_come_later(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--library", tmp_path / "library")
+    assert imgrec("ingest", photos, *where).code == 0
+    assert "openclip_model" not in open_library(tmp_path / "library").vector_settings
+    add_openclip(root, "tiny", original)
+    monkeypatch.setenv("IMGREC_OPENCLIP_MODEL", "tiny")
+    assert imgrec("scan", *where).code == 0
+    added = imgrec("embed", *where, "--modality", "openclip")
+    assert added.code == 0, added.err
+    (answer,) = imgrec("search", photos / "red.png", *where, "--json").lines  # no index knows of it yet
+    assert answer["index"] == "color"
+    assert set(imgrec("ingest", *where, "--json").lines[0]["indexes"]) == {"color", "openclip", "combo_color_openclip"}
+
+
+def test_words_and_mixtures_are_searched_by_command_and_flow(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.search_images import search_images
+
+    add_openclip(root, "tiny", original)
+    monkeypatch.setenv("IMGREC_OPENCLIP_MODEL", "tiny")
+    where = ("--library", tmp_path / "library")
+    assert imgrec("ingest", photos, *where, "--modality", "color", "--modality", "openclip").code == 0
+    mixture = ("--text", "2:a red car", "--image", photos / "red.png", "--minus", "id:2", "--minus", "snow")
+    (words,) = imgrec("search", "--text", "a red car", *where, "--json").lines
+    (mixed,) = imgrec("search", *mixture, *where, "--json", "--preview", tmp_path / "hits.png").lines
+    assert (words["index"], mixed["index"], len(words["hits"])) == ("openclip", "openclip", 6)
+    assert words["query"] == '"a red car"'
+    assert [hit["score"] for hit in words["hits"]] != [hit["score"] for hit in mixed["hits"]]
+    assert Image.open(tmp_path / "hits.png").format == "PNG"
+    shown = imgrec("search", *mixture, *where).out.replace("\n", "")
+    assert 'Most like 2 × "a red car" + ' in shown
+    assert '− "snow"' in shown
+    (again,) = search_images(
+        [], tmp_path / "library", texts=["2:a red car"], images=[str(photos / "red.png")], minus=["id:2", "snow"]
+    )
+    assert [(hit.id, hit.score) for hit in again.hits] == [(hit["id"], hit["score"]) for hit in mixed["hits"]]
+    refused = imgrec("search", "--text", "a red car", "--index", "color", *where)
+    assert (refused.code, refused.err) == (
+        1, "imgrec: error: index color does not read text (color does not): search index openclip\n"
+    )  # fmt: skip
+    for wrong in ((), (photos / "red.png", "--text", "a red car")):
+        assert imgrec("search", *wrong, *where).code == 2
+
+
+def stored_default(root: Path, original: Path) -> StoredModel:
+    """A small model under the name of the default one."""
+    model = add_openclip(root, "tiny", original, Stated())
+    (root / "tiny").rename(root / DEFAULT)
+    facts = json.loads((root / DEFAULT / "model.json").read_text())
+    (root / DEFAULT / "model.json").write_text(json.dumps({**facts, "name": DEFAULT}))
+    return model
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_new_library_has_the_best_model_that_is_there_says_so_and_keeps_it(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    there: bool,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("IMGREC_MODALITIES")
+    if there:
+        stored_default(root, original)
+    where = ("--library", tmp_path / "library")
+    model = "openclip" if there else "efficientnet"
+    shown = imgrec("ingest", photos, *where).out
+    named = f"openclip ({DEFAULT})" if there else "efficientnet;"
+    assert f"a new library, which keeps these modalities: color, sift, {named}" in shown
+    assert (f"`imgrec models fetch {DEFAULT}`" in shown) == (not there)
+    if not there:
+        stored_default(root, original)
+    again = imgrec("ingest", *where)
+    assert "a new library" not in again.out
+    assert open_library(tmp_path / "library").modalities == ("color", "sift", model)
