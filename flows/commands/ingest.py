@@ -19,8 +19,8 @@ from flows.options import chosen_of, json_option, library_option, settings_optio
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @settings_options(
-    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "precision", "models_root",
-    "max_megapixels", "hnsw_m", "ef_construction", "ef_search", "max_failed_share", "max_missing_share",
+    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
+    "models_root", "max_megapixels", "hnsw_m", "ef_construction", "ef_search", "max_failed_share", "max_missing_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -69,6 +69,7 @@ def ingest(
     "decode_min_side",
     "sift_model",
     "openclip_model",
+    "dreamsim_type",
     "precision",
     "models_root",
     "device",

@@ -13,8 +13,9 @@ from flows.options import chosen_of, json_option, library_option, settings_optio
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @settings_options(
-    "workers", "bins", "decode_min_side", "openclip_model", "models_root", "max_megapixels", "max_missing_share"
-)
+    "workers", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "max_missing_share",
+)  # fmt: skip
 @json_option
 @click.pass_obj
 def scan(
@@ -54,8 +55,9 @@ def scan(
 @click.option("--modality", "modalities", multiple=True, metavar="NAME",
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @settings_options(
-    "batch_size", "workers", "device", "openclip_model", "models_root", "max_megapixels", "max_failed_share"
-)
+    "batch_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "max_failed_share",
+)  # fmt: skip
 @json_option
 @click.pass_obj
 def embed(
