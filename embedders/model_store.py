@@ -161,29 +161,24 @@ def check_model_name(name: str) -> str:
 
 
 @contextmanager
-def stage(models_root: Path, name: str, resume: bool = False) -> Iterator[Path]:
-    """Yield a folder to fill with a model's files, and `StoredModel.save` last; then it becomes the model.
+def stage(models_root: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder to fill with a model's files, and `StoredModel.save` last; then it becomes the model.
 
-    One process at a time, the others wait. When the block raises or saves nothing, nothing is stored; with `resume`,
-    what it had put there when it raised stays for the next one that resumes.
+    One process at a time, the others wait. When the block raises or saves nothing, nothing is stored.
 
     Raises:
         ModelFileError: the folder of models cannot be written.
     """
     final, folder = models_root / check_model_name(name), models_root / f".{name}.staged"
     with _locked(models_root, name):
-        if not resume:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir()
         try:
             yield folder
             if (folder / FACTS_FILE).exists():
                 _publish(folder, final)
-            else:
-                shutil.rmtree(folder)
         finally:
-            if not resume:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe_file(path: Path, folder: Path) -> ModelFile:

@@ -17,6 +17,7 @@ class Site:
     drops: int = 10**9
     errors: int = 0  # answers that are 503 instead
     ranges: bool = True
+    elsewhere: str = ""  # where files are, as the Hub sends to another host for large ones
     claimed: int = 0  # bytes more than there are, by Content-Length
     served: list[str] = field(default_factory=list)  # the Range of every GET, "" where there was none
     tokens: list[str | None] = field(default_factory=list)
@@ -34,6 +35,12 @@ def serving(site: Site) -> Iterator[Site]:
             if (data := site.files.get(self.path)) is None:
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound")
+            elif site.elsewhere:
+                self.send_response(302)
+                self.send_header("Location", site.elsewhere + self.path)
+                self.send_header("X-Linked-Etag", f'"{site.digest(self.path)}"')
+                self.send_header("X-Linked-Size", str(len(data)))
+                self.send_header("X-Repo-Commit", "c0ffee")
             else:
                 self.send_response(200)
                 self.send_header("ETag", f'"{site.digest(self.path)}"')

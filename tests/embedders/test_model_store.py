@@ -116,17 +116,16 @@ def test_a_description_of_a_newer_format_is_told(tmp_path: Path) -> None:
         find_model(tmp_path, NAME)
 
 
-@pytest.mark.parametrize("resume", [False, True])
-def test_what_fails_stores_nothing_and_leaves_the_old_one(tmp_path: Path, resume: bool) -> None:
+def test_what_fails_stores_nothing_and_leaves_the_old_one(tmp_path: Path) -> None:
     model = store(tmp_path)
-    with pytest.raises(RuntimeError), stage(tmp_path, NAME, resume) as folder:
+    with pytest.raises(RuntimeError), stage(tmp_path, NAME) as folder:
         fill(folder, b"others")
         raise RuntimeError
+    with stage(tmp_path, NAME) as folder:
+        (folder / "weights.bin").write_bytes(b"not saved")
     assert list_models(tmp_path) == [model]
     model.check()
-    with stage(tmp_path, NAME, resume) as folder:
-        assert (folder / "sub").exists() == resume
-        fill(folder, b"others")
+    store(tmp_path, b"others")
     assert find_model(tmp_path, NAME).read("sub/weights.bin") == b"others"
     assert sorted(os.listdir(tmp_path)) == [f".{NAME}.lock", NAME]
 
@@ -156,14 +155,14 @@ STAGE_AND_HANG = """
 import sys, time
 from pathlib import Path
 from embedders.model_store import stage
-with stage(Path(sys.argv[1]), sys.argv[2], resume=True) as folder:
+with stage(Path(sys.argv[1]), sys.argv[2]) as folder:
     (folder / "half").write_bytes(b"ha")
     print("staged", flush=True)
     time.sleep(600)
 """
 
 
-def test_what_a_killed_process_left_is_resumed_or_removed(tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", STAGE_AND_HANG, str(tmp_path), NAME], stdout=subprocess.PIPE, text=True
     )
@@ -172,9 +171,6 @@ def test_what_a_killed_process_left_is_resumed_or_removed(tmp_path: Path) -> Non
         assert process.stdout.readline() == "staged\n"
         process.send_signal(signal.SIGKILL)
     assert list_models(tmp_path) == []
-    with pytest.raises(RuntimeError), stage(tmp_path, NAME, resume=True) as folder:
-        assert (folder / "half").read_bytes() == b"ha"
-        raise RuntimeError
     with stage(tmp_path, NAME) as folder:
         assert os.listdir(folder) == []
         fill(folder)

@@ -168,6 +168,17 @@ def test_a_token_is_sent_to_the_hub(site: Site, tmp_path: Path, monkeypatch: pyt
     assert site.tokens[-1] == "Bearer hf_secret"
 
 
+def test_a_token_is_not_sent_to_where_the_hub_keeps_large_files(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with serving(Site({SAFE: site.files[SAFE]})) as elsewhere:
+        site.elsewhere = elsewhere.address
+        fetch_model(tmp_path, NAME)
+    assert (site.served, site.tokens) == ([], ["Bearer hf_secret"])
+    assert (elsewhere.served, elsewhere.tokens) == ([""], [None])
+
+
 def test_weights_as_a_pickle_are_taken_where_there_are_no_others(site: Site, tmp_path: Path) -> None:
     import torch
 

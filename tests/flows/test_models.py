@@ -158,8 +158,9 @@ def test_words_and_mixtures_are_searched_by_command_and_flow(
     assert (words["index"], mixed["index"], len(words["hits"])) == ("openclip", "openclip", 6)
     assert words["query"] == '"a red car"'
     assert [hit["score"] for hit in words["hits"]] != [hit["score"] for hit in mixed["hits"]]
-    assert Image.open(tmp_path / "hits.png").format == "PNG"
-    shown = imgrec("search", *mixture, *where).out.replace("\n", "")
+    with Image.open(tmp_path / "hits.png") as sheet:
+        assert sheet.format == "PNG"
+    shown = " ".join(imgrec("search", *mixture, *where).out.split())
     assert 'Most like 2 × "a red car" + ' in shown
     assert '− "snow"' in shown
     (again,) = search_images(
