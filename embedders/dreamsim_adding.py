@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from embedders.dreamsim_network import load_network
-from embedders.dreamsim_types import ADAPTER_WEIGHTS, HUB, PREFIX, SIDE, TYPES, DreamSimType
+from embedders.dreamsim_types import HUB, PREFIX, SIDE, TYPES, DreamSimType
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, describe_files, find_model, stage
 
@@ -29,8 +29,9 @@ def add_dreamsim(models_root: Path, name: str, cache: Path) -> StoredModel:
         ModelFileError: there is no such type; a file is missing, damaged, not finite, or of another architecture.
             Nothing is stored then.
     """
-    there = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
-    wanted = _choose(type_of(name), there, cache)
+    kind = type_of(name)
+    there = [path for path in (*kind.files, *kind.adapter_weights) if (cache / path).is_file()]
+    wanted = _choose(kind, there, cache)
     with stage(models_root, name) as folder:
         for path in wanted:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +101,12 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(path) as source, (folder / path).open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ModelFileError(f"{archive.name} is no archive of {name}, or a damaged one: {error}") from error
 
 
 def _check_sums(path: Path, name: str) -> None:
-    """Nobody publishes what a file's SHA-256 has to be; but what torch saves is an archive with sums, of which it
-    looks at none."""
+    """Compare the sums inside of what torch saved, which it does not do itself: nobody publishes those of the file."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as saved:
             damaged = saved.testzip()
@@ -126,8 +126,7 @@ def type_of(name: str) -> DreamSimType:
 
 
 def _choose(kind: DreamSimType, there: Container[str], where: Path, hub: bool = True) -> Sequence[str]:
-    either = [f"{kind.adapter}/{name}" for name in ADAPTER_WEIGHTS]
-    adapter = next((path for path in either if path in there), either[0])
+    adapter = next((path for path in kind.adapter_weights if path in there), kind.adapter_weights[0])
     wanted = [path for path in (*kind.files, adapter) if hub or not path.startswith(HUB)]
     for path in wanted:
         if path not in there:

@@ -7,12 +7,12 @@ torch's default is; and what lies in its folder it takes for whole. Here no hub 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from embedders.dreamsim_types import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BACKBONES, PREFIX, TYPES, DreamSimType
+from embedders.dreamsim_types import ADAPTER_CONFIG, BACKBONES, PREFIX, TYPES, DreamSimType
 from embedders.errors import ModelFileError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _assemble(folder: Path, kind: DreamSimType) -> "tuple[Any, list[torch.Tensor
     models, projections = zip(*(_load_backbone(name, folder) for name in kind.backbones), strict=True)
     networks = torch.nn.Module()
     networks.extractor_list = torch.nn.ModuleList([torch.nn.ModuleDict({"model": model}) for model in models])
-    _merge_adapter(networks, folder / kind.adapter)
+    _merge_adapter(networks, folder, kind)
     for model in models:
         _fold_layer_scale(model)
     return networks, list(projections)
@@ -111,7 +111,7 @@ def _fold_layer_scale(model: Any) -> None:
                 layer.bias.data *= part.layer_scale
 
 
-def _merge_adapter(networks: "torch.nn.Module", folder: Path) -> None:
+def _merge_adapter(networks: "torch.nn.Module", folder: Path, kind: DreamSimType) -> None:
     """Add the fine-tuning (LoRA: Hu et al. 2021, https://arxiv.org/abs/2106.09685) to the weights it is of.
 
     The configuration is taken as far as the library takes it. All keys have to find their place, or else the vectors
@@ -119,22 +119,21 @@ def _merge_adapter(networks: "torch.nn.Module", folder: Path) -> None:
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    config = json.loads((folder / ADAPTER_CONFIG).read_bytes())
+    config = json.loads((folder / kind.adapter / ADAPTER_CONFIG).read_bytes())
     names = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules")
     model = get_peft_model(networks, LoraConfig(**{name: config[name] for name in names}))
-    weights = _read_adapter(folder)
-    result: Any = set_peft_model_state_dict(model, weights)
+    result: Any = set_peft_model_state_dict(model, _read_adapter(folder, kind))
     homeless = [*(key for key in result.missing_keys if "lora_" in key), *result.unexpected_keys]
     if homeless:
         raise ValueError(f"an adapter of other layers: {homeless[0]}")
     model.merge_and_unload()
 
 
-def _read_adapter(folder: Path) -> "Mapping[str, torch.Tensor]":
+def _read_adapter(folder: Path, kind: DreamSimType) -> "dict[str, torch.Tensor]":
     from safetensors.torch import load_file
 
-    safe, pickled = (folder / name for name in ADAPTER_WEIGHTS)
-    return load_file(safe) if safe.exists() else _read(pickled)
+    safe, pickled = (folder / path for path in kind.adapter_weights)
+    return load_file(safe) if safe.exists() else dict(_read(pickled))
 
 
 def _read(path: Path) -> Any:

@@ -36,8 +36,13 @@ class DreamSimType:
     licence: str = "MIT"
 
     @property
+    def adapter_weights(self) -> tuple[str, ...]:
+        """The files of which one is read."""
+        return tuple(f"{self.adapter}/{name}" for name in ADAPTER_WEIGHTS)
+
+    @property
     def files(self) -> tuple[str, ...]:
-        """All that is read, but for the adapter's weights, which have either of two names."""
+        """All others that are read."""
         return (*(BACKBONES[name] for name in self.backbones), f"{self.adapter}/{ADAPTER_CONFIG}")
 
 

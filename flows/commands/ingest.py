@@ -20,8 +20,8 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @retry_option
 @settings_options(
-    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "precision", "models_root",
-    "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search", "max_failed_share",
+    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
+    "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search", "max_failed_share",
     "max_missing_share",
 )  # fmt: skip
 @json_option
@@ -78,6 +78,7 @@ def ingest(
     "decode_min_side",
     "sift_model",
     "openclip_model",
+    "dreamsim_type",
     "precision",
     "models_root",
     "device",

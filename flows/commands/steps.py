@@ -14,8 +14,8 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @retry_option
 @settings_options(
-    "workers", "bins", "decode_min_side", "openclip_model", "models_root", "max_megapixels", "decode_timeout_s",
-    "max_missing_share",
+    "workers", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "decode_timeout_s", "max_missing_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -59,8 +59,8 @@ def scan(
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @retry_option
 @settings_options(
-    "batch_size", "workers", "device", "openclip_model", "models_root", "max_megapixels", "decode_timeout_s",
-    "max_failed_share",
+    "batch_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "decode_timeout_s", "max_failed_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj

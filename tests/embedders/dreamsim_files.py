@@ -170,10 +170,9 @@ def write_hub(folder: Path, width: int = WIDTH) -> None:
     for repository in ("facebookresearch_dino_main", "facebookresearch_dinov2_main"):
         (folder / repository).mkdir(exist_ok=True)
         (folder / repository / "hubconf.py").write_text(f"WIDTH = {width}\n{HUB_CODE}")
-    sizes = {"mlp.0": (2_048, WIDTH), "mlp.2": (2_048, 2_048), "mlp.4": (256, 2_048)}
-    student = {f"module.head.{layer}.weight": torch.zeros(size) for layer, size in sizes.items()}
-    student |= {f"module.head.{layer}.bias": torch.zeros(size[0]) for layer, size in sizes.items()}
-    student["module.head.last_layer.weight"] = torch.zeros(2_048, 256)
+    # The library puts these into a head that it does not use, whatever their shape.
+    head = [f"mlp.{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")]
+    student = {f"module.head.{key}": torch.zeros(1) for key in (*head, "last_layer.weight")}
     torch.save({"student": student}, folder / "dino_vitb16_pretrain.pth")
     torch.save({}, folder / "dinov2_vitb14_pretrain.pth")
 

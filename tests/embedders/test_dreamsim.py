@@ -196,10 +196,8 @@ NETWORKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-def mutated(
-    cache: Path, kind: str, network: "Callable[[torch.Tensor], torch.Tensor] | None" = None
-) -> DreamSimEmbedder:
-    """An embedder straight from the library's folder, as the code now is, or of another network."""
+def mutated(cache: Path, kind: str) -> DreamSimEmbedder:
+    """An embedder straight from the library's folder, as the code now is."""
     embedder = DreamSimEmbedder({"name": f"dreamsim.{kind}", "digest": "", "dim": TYPES[kind].dim}, 448)
     embedder._network = dreamsim_network.load_network(cache, f"dreamsim.{kind}", "cpu")
     return embedder

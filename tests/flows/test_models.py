@@ -10,6 +10,7 @@ from PIL import Image
 from embedders.model_store import StoredModel
 from embedders.openclip_adding import Stated, add_openclip
 from storage.library import open_library
+from tests.embedders.dreamsim_files import NARROW, narrow, write_cache
 from tests.embedders.openclip_files import write_folder
 from tests.flows.conftest import Imgrec
 
@@ -202,3 +203,44 @@ def test_a_new_library_has_the_best_model_that_is_there_says_so_and_keeps_it(
     again = imgrec("ingest", *where)
     assert "a new library" not in again.out
     assert open_library(tmp_path / "library").modalities == ("color", "sift", model)
+
+
+# DreamSim
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that DreamSim has filled with two types; its networks are narrower than they are."""
+    narrow(monkeypatch)
+    return write_cache(write_cache(tmp_path / "cache", "open_clip_vitb32", NARROW), "clip_vitb32", NARROW)
+
+
+def test_a_library_compares_by_dreamsim(imgrec: Imgrec, root: Path, photos: Path, cache: Path, tmp_path: Path) -> None:
+    where = ("--library", tmp_path / "library")
+    missing = imgrec("ingest", photos, *where, "--modality", "dreamsim")
+    assert (missing.code, missing.err.count("\n")) == (1, 1)
+    assert "run `imgrec models fetch dreamsim.open_clip_vitb32`" in missing.err
+    (added,) = imgrec("models", "add", "dreamsim.open_clip_vitb32", cache, "--json").lines
+    assert (added["modality"], added["dim"], added["licence"]) == ("dreamsim", 512, "MIT")
+    made = imgrec("ingest", photos, *where, "--modality", "dreamsim")
+    assert made.code == 0, made.err
+    kept = open_library(tmp_path / "library").vector_settings["dreamsim_type"]
+    assert kept == {"name": "dreamsim.open_clip_vitb32", "digest": added["digest"], "dim": 512}
+    (answer,) = imgrec("search", photos / "red.png", *where, "--json").lines
+    assert (answer["hits"][0]["path"], round(answer["hits"][0]["score"], 3)) == ("red.png", 1)
+    assert imgrec("sql", "select count(*) n from dreamsim", *where, "--json").lines == [{"n": 6}]
+    refused = imgrec("ingest", *where, "--dreamsim-type", "clip_vitb32")
+    assert "dreamsim_type = clip_vitb32, but dreamsim.open_clip_vitb32 there" in refused.err
+    assert imgrec("models", "add", "dreamsim.clip_vitb32", cache).code == 0
+    changed = imgrec("reembed", *where, "--dreamsim-type", "clip_vitb32")
+    assert changed.code == 0, changed.err
+    assert open_library(tmp_path / "library").vector_settings["dreamsim_type"]["name"] == "dreamsim.clip_vitb32"
+
+
+def test_a_dreamsim_is_known_in_full(imgrec: Imgrec, root: Path, cache: Path) -> None:
+    said = imgrec("models", "add", "dreamsim.clip_vitb32", cache, "--arch", "ViT-B-32")
+    assert said.code == 2
+    assert "dreamsim.clip_vitb32 is known in full" in said.err
+    other = imgrec("models", "add", "dreamsim.clip_vitb16", cache)
+    assert (other.code, other.err.count("\n")) == (1, 1)
+    assert "there is no dreamsim.clip_vitb16: there are dreamsim.clip_vitb32, " in other.err
