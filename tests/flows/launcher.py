@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+# For the environment of a command: its library has an MLflow database of its own, as it has outside of tests.
+OWN_MLFLOW = {"MLFLOW_TRACKING_URI": ""}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -159,7 +161,7 @@ def _parent(pid: int) -> int:
 
 
 def _serve(home: Path) -> None:
-    for module in ("flows.ingest_images", "mlflow", "flows.tables"):
+    for module in ("flows.ingest_images", "mlflow.store.tracking.sqlalchemy_store", "flows.tables"):
         import_module(module)
     for line in sys.stdin:
         command = json.loads(line)

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.flows.album import MODALITIES, Album, check, to_embed
-from tests.flows.launcher import Ended, Kill, Launcher, wait_until_gone
+from tests.flows.launcher import OWN_MLFLOW, Ended, Kill, Launcher, wait_until_gone
 
 # So that a small library merges shards, and adds segments to its indexes instead of building them anew.
 SMALL = {"storage.mirror.SPARE_SHARDS": 4, "search.index.ALWAYS_REBUILD_BELOW": 0}
@@ -33,7 +33,7 @@ class Life:
         batch_size = self.random.choice([2, 3, 5])
         ended = self.launcher.run(
             "ingest", self.album.root, "--library", self.library, *chosen, "--batch-size", batch_size, "--json",
-            library=self.library, kill=kill, constants=SMALL,
+            library=self.library, kill=kill, constants=SMALL, environment=OWN_MLFLOW,
         )  # fmt: skip
         wait_until_gone(ended.pid)
         return ended
