@@ -49,7 +49,7 @@ def search(
     chosen = Settings.load(library=library, **settings)
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     failed = False
-    with Searcher(chosen.library, index, ef_search, chosen.max_megapixels) as searcher:
+    with Searcher(chosen.library, index, ef_search, **chosen.limits()) as searcher:
         for number, query in enumerate(queries, 1):
             try:
                 answer = searcher.search([query], chosen.top_k, scores == "all")[0]

@@ -13,7 +13,7 @@ import pytest
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the first import of Prefect
 
 from benchmarks.pictures import real_pictures, write_pictures
-from tests.flows.launcher import Launcher, open_launcher
+from tests.flows.launcher import Launcher, open_launcher, stop_heartbeats
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ Imgrec = Callable[..., Ran]
 def prefect_server() -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
+    stop_heartbeats()
     with prefect_test_harness(server_startup_timeout=300):
         yield
 
