@@ -22,8 +22,9 @@ from search.layout import IndexFolder, Member, list_indexes, published_indexes
 from search.reader import open_reader
 from search.segment import Vectors
 from search.terms import Term, describe_terms, mix
+from storage.decoding_alone import decode_safely
 from storage.errors import ImageError
-from storage.images import decode, printable
+from storage.images import printable
 from storage.library import Library, open_library
 from storage.probe import read_regular
 from storage.registry import Registry
@@ -83,12 +84,13 @@ class Searcher:
         index: str | None = None,
         ef_search: int | None = None,
         max_megapixels: float = 256,
+        decode_timeout_s: float = 60,
         machine: Machine = Machine(),
         for_text: bool = False,
     ) -> None:
         self.library = open_library(Path(library))
         self._ef_search = ef_search
-        self._max_megapixels = max_megapixels
+        self._limits = (max_megapixels, decode_timeout_s)
         self._machine = machine
         self._stack = ExitStack()
         self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
@@ -217,7 +219,7 @@ class Searcher:
         started = time.perf_counter()
         try:
             data, _ = read_regular(_path(query))
-            pixels = decode(data, self._reader.manifest.vector_settings["decode_min_side"], self._max_megapixels)
+            pixels = decode_safely(data, self._reader.manifest.vector_settings["decode_min_side"], *self._limits)
         except OSError as error:
             raise QueryError(
                 f"query {printable(query)} cannot be read ({error.strerror or error}): "

@@ -68,8 +68,8 @@ def search(
     terms = parse_terms(texts, images, minus)
     if bool(terms) == bool(queries):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
-    for_text = any(term.is_text for term in terms)
-    with Searcher(chosen.library, index, ef_search, chosen.max_megapixels, machine, for_text) as searcher:
+    limits, for_text = chosen.limits(), any(term.is_text for term in terms)
+    with Searcher(chosen.library, index, ef_search, **limits, machine=machine, for_text=for_text) as searcher:
         if terms:
             _show(searcher, searcher.search_terms(terms, chosen.top_k), preview and Path(preview), None, as_json)
         for number, query in enumerate(queries, 1):

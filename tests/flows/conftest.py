@@ -13,7 +13,7 @@ import pytest
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the first import of Prefect
 
 from benchmarks.pictures import real_pictures, write_pictures
-from tests.flows.launcher import Launcher, open_launcher
+from tests.flows.launcher import Launcher, open_launcher, stop_heartbeats
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ Imgrec = Callable[..., Ran]
 def prefect_server() -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
+    stop_heartbeats()
     with prefect_test_harness(server_startup_timeout=300):
         yield
 
@@ -49,8 +50,22 @@ def only_colour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One MLflow database for all libraries, but for tests that ask for `own_mlflow`: to make one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+        yield
+
+
+@pytest.fixture
+def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let libraries have an MLflow database of their own, as they have where nobody says otherwise."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
 @pytest.fixture(scope="session")
-def server_environment() -> dict[str, str]:
+def server_environment(one_mlflow: None) -> dict[str, str]:
     """The environment of processes that use the session's Prefect server."""
     from prefect.settings import get_current_settings
 

@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+# For the environment of a command: its library has an MLflow database of its own, as it has outside of tests.
+OWN_MLFLOW = {"MLFLOW_TRACKING_URI": ""}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -158,9 +160,17 @@ def _parent(pid: int) -> int:
 # The other side
 
 
+def stop_heartbeats() -> None:
+    """Keep Prefect from the heartbeats of flow runs: each run waits for the thread's next second before it ends."""
+    from prefect.flow_engine import BaseFlowRunEngine
+
+    BaseFlowRunEngine.heartbeat_seconds = None  # type: ignore[method-assign,assignment] # a property; no setting is off
+
+
 def _serve(home: Path) -> None:
-    for module in ("flows.ingest_images", "mlflow", "flows.tables"):
+    for module in ("flows.ingest_images", "mlflow.store.tracking.sqlalchemy_store", "flows.tables"):
         import_module(module)
+    stop_heartbeats()
     for line in sys.stdin:
         command = json.loads(line)
         pid = os.fork()

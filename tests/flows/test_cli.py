@@ -43,7 +43,7 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert (status["images"]["ok"], status["vectors"], status["indexes"]["color"]["vectors"]) == (6, {"color": 6}, 6)
 
     (failure,) = imgrec("failures", "--library", library, "--json").lines
-    assert set(failure) == {"id", "path", "status", "reason"}
+    assert set(failure) == {"id", "path", "status", "reason", "remedy"}
     assert (failure["path"], failure["status"]) == ("broken.jpg", "corrupt")
 
     rows = imgrec("sql", "select path, len(vector) as n from color order by path", "--library", library, "--json").lines

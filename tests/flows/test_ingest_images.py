@@ -85,6 +85,7 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
     assert [artifact["data"] for artifact in artifacts] == [100.0]
 
 
+@pytest.mark.usefixtures("own_mlflow")
 def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
     from mlflow import MlflowClient
 
@@ -101,6 +102,7 @@ def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("own_mlflow")
 def test_a_broken_tracking_server_loses_no_ingest(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -112,6 +114,7 @@ def test_a_broken_tracking_server_loses_no_ingest(photos: Path, library: Path, m
     assert count_runs(ingest_images(photos, library)) == 2  # the one that was not taken is not lost
 
 
+@pytest.mark.usefixtures("own_mlflow")
 def test_a_run_that_had_nothing_to_do_is_logged_with_the_next(photos: Path, library: Path) -> None:
     for path in photos.iterdir():
         os.utime(path, (0, 0))
@@ -137,6 +140,7 @@ def count_runs(report: RunReport) -> int:
     return len(client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.usefixtures("own_mlflow")
 def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Path) -> None:
     from mlflow import MlflowClient
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.flows.album import MODALITIES, Album, check
 from tests.flows.conftest import Imgrec
-from tests.flows.launcher import Ended, Launcher, Running, wait_until_gone, workers
+from tests.flows.launcher import OWN_MLFLOW, Ended, Launcher, Running, wait_until_gone, workers
 
 IMGREC = Path(sys.executable).with_name("imgrec")
 KB = 1024
@@ -87,7 +87,7 @@ def fill_and_grow(launcher: Launcher, album: Album, disk: Disk, grow_kb: tuple[i
     """Ingest on a disk that is too small, a little less each time; return where the ingests stopped."""
     random = Random(1)
     library, size, stopped = disk.path / "library", 16 * KB, set()
-    while (ended := ingest(launcher, album, library)).code:
+    while (ended := ingest(launcher, album, library, environment=OWN_MLFLOW)).code:
         assert_one_line(ended, f"no space is left on the disk of {library}")
         stopped.add([place for place in places(ended) if place != "lock.json"][-1])
         size += random.randrange(*grow_kb) * KB

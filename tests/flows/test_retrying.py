@@ -67,12 +67,10 @@ def test_a_bomb_is_taken_when_the_limit_grows(imgrec: Imgrec, photos: Path, libr
     (told,) = imgrec("failures", "--library", library, "--json").lines
     assert told["remedy"] == "`imgrec ingest --max-megapixels N` takes it, and those like it"
     assert "too_large: `imgrec ingest --max-megapixels N` takes it" in imgrec("failures", "--library", library).out
-    for same in (1, 0.5):
-        again = ingest("--max-megapixels", same)
-        assert (again["retried"], again["embedded"], again["failures"]) == (0, 0, {"too_large": 1})
-    assert ingest("--dry-run", "--max-megapixels", 1)["retried"] == 0
+    again = ingest("--max-megapixels", 0.5)
+    assert (again["retried"], again["embedded"], again["failures"]) == (0, 0, {"too_large": 1})
     assert ingest("--dry-run", "--max-megapixels", 2)["retried"] == 1
-    grown = ingest("--max-megapixels", 1.5)
+    grown = ingest("--max-megapixels", 1.5)  # and still not enough
     assert (grown["retried"], grown["embedded"], grown["failures"]) == (1, 1, {"too_large": 1})
 
     taken = ingest("--max-megapixels", 2)

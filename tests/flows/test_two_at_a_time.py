@@ -38,7 +38,10 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(
     while not (library / "lock.json").exists():
         time.sleep(0.005)
     os.kill(first.pid, signal.SIGSTOP)
-    for command in (["ingest"], ["reembed", "--bins", "4x4x4"], ["train", "sift"]):
+    for command in (
+        *(["ingest"], ["scan"], ["embed"], ["index", "build", "--rebuild"], ["train", "sift"]),
+        *(["reembed", "--bins", "4x4x4"], ["gc", "--delete"]),
+    ):
         refused = imgrec(*command, "--library", library)
         assert (refused.code, refused.out) == (1, "")
         (line,) = refused.err.splitlines()

@@ -94,6 +94,28 @@ def test_a_holder_on_another_host_is_dead_after_three_missed_beats(tmp_path: Pat
         assert json.loads((tmp_path / "lock.json").read_text())["host"] == socket.gethostname()
 
 
+def test_a_real_writer_on_another_host_is_refused_to_and_dead_when_its_beats_are_missed(tmp_path: Path) -> None:
+    """A process with a host name of its own; once it is killed, only its last beat speaks for it."""
+    if os.geteuid():
+        pytest.skip("only root may give a process another host name")
+    elsewhere = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$0" "$@"']
+    command = [*elsewhere, sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        told = f"process {process.pid} on elsewhere since 20"
+        for alive in (True, False):
+            with pytest.raises(LibraryLockedError, match=told), writer_lock(tmp_path):
+                raise AssertionError("two writers")
+            if alive:
+                process.kill()
+                process.wait()
+    beat = time.time() - STALE_AFTER_S - 1
+    os.utime(tmp_path / "lock.json", (beat, beat))
+    with writer_lock(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"\xff"])
 def test_half_a_holder_stands_in_nobodys_way(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "lock.json").write_bytes(content)
