@@ -10,7 +10,7 @@ from prefect import flow
 
 from conf.settings import Settings
 from embedders.machine import Machine
-from search.searcher import Answer
+from search.answers import Answer
 from search.terms import parse_terms
 from storage.library import open_library
 from tasks.search import search, search_terms

@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from embedders.model_store import StoredModel
     from flows.dry_run import Estimate
     from flows.report import RunReport
+    from search.answers import Answer
     from search.doctor import Diagnosis
-    from search.searcher import Answer
     from storage.garbage import Garbage
     from storage.registry import ImageRow
 

@@ -4,7 +4,8 @@ The library call: `Searcher(library).search(["photo.jpg", "id:7"], top_k=5)`, or
 `Searcher(library, for_text=True).search_terms([Term("a red car"), Term("id:7", -0.5, is_text=False)])`.
 """
 
-from search.searcher import Answer, Hit, Searcher
+from search.answers import Answer, Hit
+from search.searcher import Searcher
 from search.terms import Term
 
 __all__ = ["Answer", "Hit", "Searcher", "Term"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from search.searcher import Answer
+from search.answers import Answer
 from storage.atomic import atomic_path
 from storage.errors import ImageError
 from storage.images import decode, printable

@@ -7,7 +7,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from embedders.machine import Machine
-from search.searcher import Answer, Searcher
+from search.answers import Answer
+from search.searcher import Searcher
 from search.terms import Term
 
 

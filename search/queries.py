@@ -1,0 +1,196 @@
+"""What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedders.base import Embedder, LearnedEmbedder, TextEmbedder
+from embedders.catalogue import create_embedders
+from embedders.errors import EmbedderParameterError
+from embedders.machine import Machine
+from search.errors import IndexNotFoundError, QueryError
+from search.fusion import COMBINED
+from search.layout import Manifest, list_indexes, published_indexes
+from search.segment import Vectors
+from search.terms import Term, describe_terms, mix
+from storage.decoding_alone import decode_safely
+from storage.errors import ImageError
+from storage.images import printable
+from storage.library import Library
+from storage.probe import read_regular
+from storage.registry import Registry
+
+_ID = re.compile(r"id:(\d+)")
+_LARGEST_ID = 2**63 - 1  # SQLite's
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query's vectors, (dim,) each, by modality, and the milliseconds that they took."""
+
+    text: str
+    vectors: Mapping[str, Vectors]
+    decode_ms: float = 0.0
+    embed_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a query picture may be: larger ones are not decoded, nor those that take longer."""
+
+    max_megapixels: float = 256
+    decode_timeout_s: float = 60
+
+
+class QueryEmbedder:
+    """Makes the vectors of queries, as one version of an index wants them.
+
+    `fingerprints` are those of the version's modalities and of all others that the library has.
+
+    Raises:
+        EmbedderParameterError: the index was made by another version of an embedder than this program has.
+    """
+
+    def __init__(
+        self, library: Library, registry: Registry, index: str, manifest: Manifest, limits: Limits, machine: Machine
+    ) -> None:
+        self._library = library
+        self._registry = registry
+        self._index = index
+        self._members = manifest.members
+        self._decode_min_side = manifest.vector_settings["decode_min_side"]
+        self._limits = limits
+        self._machine = machine
+        modalities = [*library.modalities, *(member.modality for member in manifest.members)]
+        # A modality that the library got since has settings that this version does not know yet.
+        settings = {**library.vector_settings, **manifest.vector_settings}
+        self._embedders: dict[str, Embedder] = create_embedders(dict.fromkeys(modalities), settings, library.models_dir)
+        self.fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
+        for member in manifest.members:
+            if self.fingerprints[member.modality] != member.fingerprint:
+                raise EmbedderParameterError(
+                    f"index {index} was made by another version of {member.modality} than this program has: "
+                    "run `imgrec ingest`"
+                )
+
+    def embed(self, query: str, all_scores: bool = False) -> Query:
+        """Take the vectors of `id:N` from the registry; decode and embed the picture at any other path.
+
+        With `all_scores` a picture is embedded in every modality of the library, not only in the index's.
+
+        Raises:
+            QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
+        """
+        if matched := _ID.fullmatch(query):
+            return Query(query, self._stored(query, min(int(matched[1]), _LARGEST_ID)))
+        return self._embed_picture(query, all_scores)
+
+    def embed_terms(self, terms: Sequence[Term]) -> Query:
+        """Mix words and pictures: one weighted sum a modality.
+
+        Raises:
+            QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
+            IndexNotFoundError: there are words, and this index does not read text.
+        """
+        prepared = [self._embed_text(term.value) if term.is_text else self.embed(term.value) for term in terms]
+        vectors = [query.vectors for query in prepared]
+        mixed = {member.modality: mix(terms, vectors, member.modality) for member in self._members}
+        return Query(
+            describe_terms(terms),
+            {modality: vector for modality, vector in mixed.items() if vector is not None},
+            sum(query.decode_ms for query in prepared),
+            sum(query.embed_ms for query in prepared),
+        )
+
+    def file_of(self, query: str) -> Path:
+        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
+        if matched := _ID.fullmatch(query):
+            row = self._registry.images([int(matched[1])])[int(matched[1])]
+            return Path(self._library.images_root) / row.file_path
+        return _path(query)
+
+    def _embed_picture(self, query: str, all_scores: bool) -> Query:
+        started = time.perf_counter()
+        try:
+            data, _ = read_regular(_path(query))
+            pixels = decode_safely(
+                data, self._decode_min_side, self._limits.max_megapixels, self._limits.decode_timeout_s
+            )
+        except OSError as error:
+            raise QueryError(
+                f"query {printable(query)} cannot be read ({error.strerror or error}): "
+                "give the path of an image, or id:N for an image of the library"
+            ) from error
+        except ImageError as error:
+            raise QueryError(f"query {printable(query)}: {error}") from error
+        decoded = time.perf_counter()
+        wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
+        for embedder in wanted:
+            if isinstance(embedder, LearnedEmbedder):
+                embedder.load(self._machine)
+        embeddings = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
+        vectors = {modality: vector for modality, vector in embeddings.items() if np.isfinite(vector).all()}
+        embedded = time.perf_counter()
+        if not any(member.modality in vectors for member in self._members):
+            raise QueryError(f"query {printable(query)}: {self._index} finds nothing in this picture to search for")
+        return Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+
+    def _embed_text(self, text: str) -> Query:
+        started = time.perf_counter()
+        vectors = {}
+        for member in self._members:
+            if not isinstance(embedder := self._embedders[member.modality], TextEmbedder):
+                raise IndexNotFoundError(
+                    f"index {self._index} does not read text ({member.modality} does not): "
+                    f"search index {text_index(self._library)}"
+                )
+            vectors[member.modality] = embedder.embed_texts([text], self._machine)[0]
+        return Query(text, vectors, 0.0, (time.perf_counter() - started) * 1e3)
+
+    def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
+        vectors = {}
+        for modality, fingerprint in self.fingerprints.items():
+            stored = self._registry.vector(modality, fingerprint, image_id)
+            if stored is not None:
+                vectors[modality] = stored
+        if any(member.modality in vectors for member in self._members):
+            return vectors
+        if not self._registry.images([image_id]):
+            raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
+        needed = " or ".join(member.modality for member in self._members)
+        raise QueryError(f"query {query}: this image has no {needed} vector; see `imgrec failures`")
+
+
+def default_index(indexes_dir: Path) -> str:
+    """The index that is searched when none is named: the combination of most modalities, or else the only one."""
+    names = list_indexes(indexes_dir)
+    combined = [name for name in names if name.startswith(COMBINED)]
+    return max(combined, key=len) if combined else names[0] if names else "color"
+
+
+def text_index(library: Library) -> str:
+    """The index that is searched for words when none is named: that of the first modality that reads text.
+
+    Raises:
+        IndexNotFoundError: the library has none.
+    """
+    published = published_indexes(library.indexes_dir)
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    for name, embedder in embedders.items():
+        if name in published and isinstance(embedder, TextEmbedder):
+            return name
+    raise IndexNotFoundError(
+        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library {library.root}` "
+        "makes one"
+    )
+
+
+def _path(query: str) -> Path:
+    try:
+        return Path(query).expanduser()
+    except RuntimeError:  # ~name of nobody: then it is a file of that name
+        return Path(query)
