@@ -3,7 +3,10 @@
 efficientnet_vs_bare    images/s of the worker (read, decode, prepare, forward, shard) on 640×480 JPEGs, against nothing
                         but forward passes of the same images, prepared and in memory. Both have all cores; without a
                         GPU, decoding needs some of what the model would use.
+efficientnet_vs_floor   the same against the forward passes and the decoding, each alone on all cores, one after the
+                        other: what a worker reaches that wastes nothing.
 efficientnet_vs_eager   the same images/s against the original package's module, as it is, in forward passes of 32.
+vitb32_vs_bare, _floor  the first two for openclip with a ViT-B-32 of random weights.
 one_pass                seconds of the embed stage of three ingests, one modality after another, against one ingest of
                         colour, sift and efficientnet; 12-MP JPEGs.
 peak_mb                 largest resident size of the process that runs the model, and of one worker, at 12-MP JPEGs.
@@ -12,27 +15,47 @@ peak_mb                 largest resident size of the process that runs the model
 import contextlib
 import io
 import json
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.harness import DEFAULTS, Metric, call_fresh, imgrec, peak_bytes, report, scratch, wants_quick
+from benchmarks.harness import (
+    BENCH,
+    DEFAULTS,
+    Metric,
+    call_fresh,
+    imgrec,
+    peak_bytes,
+    report,
+    scratch,
+    timed,
+    wants_quick,
+)  # fmt: skip
 from benchmarks.ingest import large_photos
 from benchmarks.pictures import real_pictures
-from embedders.chunk import Chunk
+from embedders.base import LearnedEmbedder, Pixels
+from embedders.catalogue import create_embedder
+from embedders.chunk import Chunk, read_chunk
 from embedders.efficientnet import EfficientNetEmbedder, weights_path
-from embedders.worker import embed_chunk
+from embedders.errors import ModelFileError
+from embedders.machine import Machine
+from embedders.model_store import find_model
+from embedders.openclip_adding import add_openclip
+from embedders.worker import IMAGES_PER_PART, embed_chunk, embed_part
 from storage.pending import Pending
 from storage.pool import WorkerPool, available_cpus
 from storage.probe import probe_files
+from tests.embedders.openclip_files import write_folder
 
 MODALITIES = ("color", "sift", "efficientnet")
 WIDTH, HEIGHT = 640, 480
 BATCH = DEFAULTS.model_batch_size
+VITB32 = "ViT-B-32.random"
+MACHINE = Machine(BENCH / "models", "cpu")
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -48,41 +71,72 @@ def write_photos(folder: Path, count: int) -> None:
         crop.save(folder / f"{number:04}.jpg", quality=90)
 
 
-def time_worker(photos: str, home: str) -> dict[str, float]:
-    """Embed a folder as an ingest does; images/s once model and processes are there, and peaks in MB."""
-    few, all_of_them = (_write_chunk(Path(photos), Path(home) / str(count), count) for count in (8, None))
+def store_vitb32() -> Path:
+    """A folder of models with a ViT-B-32 in open_clip's layout; the next benchmark finds it."""
+    from open_clip import get_model_config
+
+    root = BENCH / "models"
+    with contextlib.suppress(ModelFileError):
+        return find_model(root, VITB32).folder.parent
+    with scratch("model") as folder:
+        add_openclip(
+            root, VITB32, write_folder(folder / "vitb32", {**get_model_config("ViT-B-32"), "quick_gelu": False})
+        )
+    return root
+
+
+def time_worker(modality: str, photos: str, home: str, rounds: int) -> dict[str, Any]:
+    """Images/s of embedding a folder as an ingest does, of decoding alone, and of the model alone; and peaks in MB.
+
+    All three in turn, once model and processes are there.
+    """
+    settings = DEFAULTS.vector_settings()
+    if modality == "openclip":
+        settings["openclip_model"] = dict(find_model(store_vitb32(), VITB32).card)
+    embedder = create_embedder(modality, settings)
+    assert isinstance(embedder, LearnedEmbedder)
+    few, all_of_them = (_write_chunk(Path(photos), Path(home) / str(n), n, settings, embedder) for n in (8, None))
+    embedder.load(MACHINE)
+    batch = embedder.send(np.stack([embedder.prepare(pixels) for pixels in _pictures()]))
+    speeds: dict[str, list[float]] = {"worker": [], "decoding": [], "model": []}
     with WorkerPool(available_cpus(), preload=["embedders.worker"]) as pool:
         embed_chunk(few, pool, 2 * pool.workers)
-        started = time.perf_counter()
-        embedded = embed_chunk(all_of_them, pool, 2 * pool.workers).embedded
-        speed = embedded / (time.perf_counter() - started)
-        return {"speed": speed, "peak_mb": peak_bytes() / 1e6, "worker_mb": pool.submit(peak_bytes).result() / 1e6}
+        count = len(read_chunk(all_of_them).pending)
+        passes = max(1, count // BATCH)
+        for _ in range(rounds):
+            speeds["worker"].append(count / timed(lambda: embed_chunk(all_of_them, pool, 2 * pool.workers)))
+            peak = peak_bytes()
+            speeds["decoding"].append(count / timed(lambda: _decode(all_of_them, count, pool)))
+            speeds["model"].append(passes * BATCH / timed(lambda: [embedder.forward(batch) for _ in range(passes)]))
+        return {**speeds, "peak_mb": peak / 1e6, "worker_mb": pool.submit(peak_bytes).result() / 1e6}
 
 
-def _write_chunk(photos: Path, home: Path, count: int | None) -> Path:
-    settings = DEFAULTS.vector_settings()
+def _decode(chunk: Path, count: int, pool: WorkerPool) -> None:
+    """Do all that the workers do, and drop it."""
+    starts = range(0, count, IMAGES_PER_PART)
+    for part in pool.map(partial(embed_part, chunk), [range(at, min(at + IMAGES_PER_PART, count)) for at in starts]):
+        assert not part.failures
+
+
+def _write_chunk(
+    photos: Path, home: Path, count: int | None, settings: dict[str, Any], embedder: LearnedEmbedder
+) -> Path:
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))[:count]
     probes = probe_files(str(photos), names, DEFAULTS.decode_timeout_s)
     chunk = Chunk(
         images_root=str(photos),
         shards_dir=str(home / "shards"),
         models_dir=str(home / "models"),
-        fingerprints={"efficientnet": EfficientNetEmbedder.from_settings(settings).spec.fingerprint},
+        fingerprints={embedder.spec.name: embedder.spec.fingerprint},
         vector_settings=settings,
         max_megapixels=DEFAULTS.max_megapixels,
         decode_timeout_s=DEFAULTS.decode_timeout_s,
         pending=tuple(Pending(probe.content_hash or b"", *probe.file) for probe in probes),
         model_batch_size=BATCH,
+        models_root=str(MACHINE.models_root),
+        device=MACHINE.device,
     )
     return chunk.write(home)
-
-
-def time_bare(count: int) -> float:
-    """Images/s of forward passes in the mode that ingests use."""
-    embedder = EfficientNetEmbedder(DEFAULTS.decode_min_side)
-    batch = embedder.send(_batch())
-    embedder.forward(batch)
-    return _images_per_s(lambda: embedder.forward(batch), count)
 
 
 def time_eager(count: int) -> float:
@@ -92,22 +146,16 @@ def time_eager(count: int) -> float:
 
     with contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded the weights
         model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights_path())).eval()
-    inputs = (torch.from_numpy(_batch()).permute(0, 3, 1, 2).contiguous().float() - 127) / 128
+    pictures = np.stack([EfficientNetEmbedder(DEFAULTS.decode_min_side).prepare(pixels) for pixels in _pictures()])
+    inputs = (torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() - 127) / 128
     with torch.inference_mode():
         model.extract_features(inputs)
-        return _images_per_s(lambda: model.extract_features(inputs).mean((2, 3)), count)
+        passes = max(1, count // BATCH)
+        return passes * BATCH / timed(lambda: [model.extract_features(inputs).mean((2, 3)) for _ in range(passes)])
 
 
-def _batch() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.random.default_rng(0).integers(0, 256, (BATCH, 224, 224, 3), np.uint8)
-
-
-def _images_per_s(forward: Callable[[], object], count: int) -> float:
-    passes = -(-count // BATCH)
-    started = time.perf_counter()
-    for _ in range(passes):
-        forward()
-    return passes * BATCH / (time.perf_counter() - started)
+def _pictures() -> list[Pixels]:
+    return list(np.random.default_rng(0).integers(0, 256, (BATCH, HEIGHT, WIDTH, 3), np.uint8))
 
 
 def embed_seconds(photos: Path, *modalities: str) -> float:
@@ -118,42 +166,56 @@ def embed_seconds(photos: Path, *modalities: str) -> float:
     return float(json.loads(printed.splitlines()[-1])["seconds"]["embed"])
 
 
+def _ratios(speeds: dict[str, list[float]]) -> tuple[float, float]:
+    """The worker's images/s against the model alone, and against decoding and then the model."""
+    rounds = list(zip(speeds["worker"], speeds["decoding"], speeds["model"], strict=True))
+    bare = median(worker / model for worker, _, model in rounds)
+    floor = median(worker * (1 / decoding + 1 / model) for worker, decoding, model in rounds)
+    return bare, floor
+
+
 def main() -> None:
     quick = wants_quick(__doc__)
-    count, rounds = (96, 1) if quick else (512, 3)
+    count, rounds = (96, 1) if quick else (512, 5)
     large = large_photos(quick=True)
+    store_vitb32()
     with scratch("embed") as folder:
         write_photos(folder / "photos", count)
-        workers, bare, eager = [], [], []
-        for number in range(rounds):
-            home = folder / f"round-{number}"
-            workers.append(call_fresh(time_worker, folder / "photos", home)["speed"])
-            bare.append(call_fresh(time_bare, count))
-            eager.append(call_fresh(time_eager, count // 2))
-        peaks = call_fresh(time_worker, large, folder / "large")
+        write_photos(folder / "few", count // 4)
+        lite = call_fresh(time_worker, "efficientnet", folder / "photos", folder / "lite", rounds)
+        eager = call_fresh(time_eager, count // 2)
+        vit = call_fresh(time_worker, "openclip", folder / "few", folder / "vit", rounds)
+        peaks = call_fresh(time_worker, "efficientnet", large, folder / "large", 1)
     passes = [
         (sum(embed_seconds(large, name) for name in MODALITIES), embed_seconds(large, *MODALITIES))
         for _ in range(rounds)
     ]
     apart, together = (median(seconds) for seconds in zip(*passes, strict=True))
-    speed = median(workers)
+    (lite_bare, lite_floor), (vit_bare, vit_floor) = _ratios(lite), _ratios(vit)
     report(
         "embed",
         {
-            "efficientnet_vs_bare": Metric(speed / median(bare), 0.9, at_least=True),
-            "efficientnet_vs_eager": Metric(speed / median(eager), 3, at_least=True),
+            "efficientnet_vs_bare": Metric(lite_bare, 0.9, at_least=True),
+            "efficientnet_vs_floor": Metric(lite_floor, 0.95, at_least=True),
+            "efficientnet_vs_eager": Metric(median(lite["worker"]) / eager, 3, at_least=True),
+            "vitb32_vs_bare": Metric(vit_bare, 0.95, at_least=True),
+            "vitb32_vs_floor": Metric(vit_floor),
             "one_pass": Metric(median(one / other for one, other in passes), 1.3, at_least=True),
             "peak_mb": Metric(peaks["peak_mb"]),
         },
         {
-            "photos": f"{count} of {WIDTH}×{HEIGHT}, 100 of 12 megapixels",
-            "worker": f"{speed:.1f} images/s",
-            "bare forward passes": f"{median(bare):.1f} images/s",
-            "the package's own module": f"{median(eager):.1f} images/s",
+            "photos": f"{count} of {WIDTH}×{HEIGHT} ({count // 4} for the ViT), 100 of 12 megapixels",
+            "efficientnet: worker, decoding, model": _show(lite),
+            "the package's own module": f"{eager:.1f} images/s",
+            "ViT-B-32: worker, decoding, model": _show(vit),
             "one after another, together": f"{apart:.1f} s, {together:.1f} s",
             "peak of a worker process": f"{peaks['worker_mb']:.0f} MB",
         },
     )
+
+
+def _show(speeds: dict[str, list[float]]) -> str:
+    return ", ".join(f"{median(speeds[part]):.1f}" for part in ("worker", "decoding", "model")) + " images/s"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The device that models run on: which one, how pictures get there, and in which precision it computes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,7 @@ class Place:
             return self._place.send(batch)
 
         def forward(self, batch):
-            with self._place.computing():
-                return self._place.fetch(self._model(batch))
+            return self._place.compute(self._model, batch)
     """
 
     device: str = "cpu"
@@ -56,18 +56,39 @@ class Place:
         stream.synchronize()
         return sent
 
+    def compute(
+        self, model: "Callable[[torch.Tensor], torch.Tensor]", batch: "torch.Tensor", at_once: int | None = None
+    ) -> Vectors:
+        """Return the rows that `model` makes of a batch, as float32.
+
+        On a CPU each of torch's threads takes a part of the batch, of no more than `at_once` images. Threads that
+        share every layer would wait for each other after each of them: beside workers that decode, most of the time.
+        """
+        import torch
+
+        def embed(part: torch.Tensor) -> Vectors:
+            with self._in_this_thread():
+                return self.fetch(model(part))
+
+        with _exact_float32():
+            if self.kind != "cpu":
+                return embed(batch)
+            threads = torch.get_num_threads()
+            size = -(-len(batch) // threads)
+            parts = torch.split(batch, size if at_once is None else min(at_once, size))
+            return np.concatenate(_side_by_side(embed, parts, threads))
+
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Compute without gradients and in this precision; in float32 never in TF32 or less, whatever the device can.
 
         What is loaded stays float32: operations that are safe in 16 bits convert it (torch.autocast).
         """
-        with _exact_float32(), self.in_this_thread():
+        with _exact_float32(), self._in_this_thread():
             yield
 
     @contextmanager
-    def in_this_thread(self) -> Iterator[None]:
-        """What further threads need that help to compute."""
+    def _in_this_thread(self) -> Iterator[None]:
         import torch
 
         dtype = getattr(torch, PRECISIONS[self.precision])
@@ -116,6 +137,24 @@ def _why_no_gpu(asked: str, gpus: list[str]) -> str:
     if torch.version.cuda is None:
         return f" (torch {torch.__version__} is built without CUDA: install one with it)"
     return f" (torch sees no GPU: does `nvidia-smi` show one, and a driver for CUDA {torch.version.cuda}?)"
+
+
+def _side_by_side(
+    function: "Callable[[torch.Tensor], Vectors]", parts: "Sequence[torch.Tensor]", threads: int
+) -> list[Vectors]:
+    """Apply `function` to all parts, as many at a time as torch may have threads, each on its share of them."""
+    import torch
+
+    if len(parts) == 1:
+        return [function(parts[0])]
+    workers = min(threads, len(parts))
+    try:
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)
+        ) as pool:
+            return list(pool.map(function, parts))
+    finally:
+        torch.set_num_threads(threads)  # which is also what threads to come start with
 
 
 @contextmanager

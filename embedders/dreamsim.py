@@ -15,7 +15,6 @@ from embedders.dreamsim_types import SIDE
 from embedders.errors import EmbedderParameterError
 from embedders.machine import Machine
 from embedders.model_store import find_model
-from embedders.side_by_side import embed_pictures
 
 if TYPE_CHECKING:
     import torch
@@ -75,11 +74,11 @@ class DreamSimEmbedder(LearnedEmbedder):
         if (network := self._network) is None:
             raise RuntimeError("load comes before forward")
 
-        def embed(part: torch.Tensor) -> torch.Tensor:
-            rows = network(part / 255.0).float()
+        def embed(pictures: torch.Tensor) -> torch.Tensor:
+            rows = network(pictures.permute(0, 3, 1, 2) / 255.0).float()
             return torch.nn.functional.normalize(rows - rows.mean(dim=1, keepdim=True), eps=0)
 
-        return embed_pictures(self._place, embed, batch.permute(0, 3, 1, 2), _IMAGES_AT_ONCE)
+        return self._place.compute(embed, batch, _IMAGES_AT_ONCE)
 
 
 @lru_cache(maxsize=1)  # 350 MB and more each

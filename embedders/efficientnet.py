@@ -15,7 +15,6 @@ from embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vect
 from embedders.devices import FLOAT32, Place, find_place, precision_of, precision_parameters
 from embedders.errors import ModelFileError
 from embedders.machine import Machine
-from embedders.side_by_side import embed_pictures
 
 if TYPE_CHECKING:
     import torch
@@ -73,11 +72,11 @@ class EfficientNetEmbedder(LearnedEmbedder):
 
         network = _network(weights_path(), self._place.device)
 
-        def embed(part: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.normalize(network((part - 127.0) / 128.0).float())
+        def embed(pictures: torch.Tensor) -> torch.Tensor:
+            flow = (pictures.permute(0, 3, 1, 2) - 127.0) / 128.0  # channels last in memory, as the network likes it
+            return torch.nn.functional.normalize(network(flow).float())
 
-        # channels last in memory, as the network likes it
-        return embed_pictures(self._place, embed, batch.permute(0, 3, 1, 2), _IMAGES_AT_ONCE)
+        return self._place.compute(embed, batch, _IMAGES_AT_ONCE)
 
 
 def weights_path() -> Path:

@@ -84,15 +84,19 @@ class ForwardStage:
             batch = prepared[start : start + self._batch_size]
             rows = _try_forward(embedder, batch)
             if rows is None:
-                self._batch_size = min(self._batch_size, len(batch) // 2)
-                logger.warning(
-                    "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
-                    embedder.spec.name, len(batch), self._batch_size,
-                )  # fmt: skip
+                self._halve(embedder, len(batch))
                 continue
             vectors.append(rows)
             start += len(batch)
         return np.concatenate(vectors)
+
+    def _halve(self, embedder: LearnedEmbedder, tried: int) -> None:
+        if tried // 2 < self._batch_size:  # or the other batch that is under way has found it already
+            self._batch_size = tried // 2
+            logger.warning(
+                "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
+                embedder.spec.name, tried, self._batch_size,
+            )  # fmt: skip
 
 
 def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:

@@ -84,13 +84,16 @@ class OpenClipEmbedder(LearnedEmbedder):
     def forward(self, batch: "torch.Tensor") -> Vectors:
         import torch
 
-        if self._images is None:
+        tower = self._images
+        if tower is None:
             raise RuntimeError("load comes before forward")
         mean, std = (torch.tensor(self._card[key], device=self._place.device).view(3, 1, 1) for key in ("mean", "std"))
-        pictures = batch.permute(0, 3, 1, 2).float().div(255).sub(mean).div(std)
-        with self._place.computing():
-            rows = self._images(pictures)
-            return self._place.fetch(torch.nn.functional.normalize(rows.float()))
+
+        def embed(pictures: torch.Tensor) -> torch.Tensor:
+            rows = tower(pictures.permute(0, 3, 1, 2).float().div(255).sub(mean).div(std))
+            return torch.nn.functional.normalize(rows.float())
+
+        return self._place.compute(embed, batch)
 
     def embed_texts(self, texts: Sequence[str], machine: Machine) -> Vectors:
         """Embed N > 0 texts into (N, dim) float32 rows of L2 norm 1, to be compared with pictures.

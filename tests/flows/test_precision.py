@@ -1,4 +1,4 @@
-"""The precision of a library's models is a setting of its vectors: kept, and changed by re-embedding only."""
+"""The precision of a library's models is a setting of its vectors, the device is the machine's."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from embedders.catalogue import create_embedders
 from flows.libraries import library_for
 from storage.errors import VectorSettingsError
 from storage.library import Library
+from tests.flows.conftest import Imgrec
 
 
 @pytest.fixture
@@ -44,3 +45,14 @@ def test_a_library_that_never_had_the_choice_has_float32(make: Settings) -> None
     assert library_for(Settings.load(library=library.root, precision="float32")).vector_settings == older
     with pytest.raises(VectorSettingsError, match="precision = fp16, but float32 there"):
         library_for(Settings.load(library=library.root, precision="fp16"))
+
+
+def test_a_device_that_is_not_there_is_one_line(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    ran = imgrec("ingest", photos, "--library", library, "--modality", "efficientnet", "--device", "cuda:99")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1].startswith("imgrec: error: device = cuda:99: there is ")
+    assert imgrec("status", "--library", library, "--json").lines[0]["images"]["ok"] == 6
+    assert imgrec("ingest", "--library", library, "--device", "cpu").code == 0
+    searched = imgrec("search", photos / "cell.png", "--library", library, "--device", "cuda:99")
+    assert (searched.code, searched.err.count("\n")) == (1, 1)
+    assert searched.err.startswith("imgrec: error: device = cuda:99: there is ")
