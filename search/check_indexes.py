@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from embedders.catalogue import check_models, create_embedders
+from embedders.catalogue import check_models, check_stored_models, create_embedders
 from embedders.errors import EmbedderParameterError, ModelFileError
 from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import combine, index_members
@@ -27,13 +28,18 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class IndexChecks:
-    """The checks that may have to build an index again, with `parameters` where it does not say its own."""
+    """The checks that may have to build an index again, with `parameters` where it does not say its own.
+
+    `models_root` is the folder of models that libraries share; without one nothing is said of it.
+    """
 
     parameters: IndexParameters
+    models_root: Path | None = None
 
     def all(self) -> tuple[Check, ...]:
         return (
             check_model_files,
+            self.check_stored_models,
             self.check_pointers,
             self.check_files,
             self.check_age,
@@ -41,6 +47,17 @@ class IndexChecks:
             self.check_step,
             check_rows,
         )
+
+    def check_stored_models(self, patient: Patient) -> Iterator[Finding]:
+        """The models that made the vectors are in the store, for pictures to come."""
+        library = patient.library
+        if self.models_root is None:
+            return
+        try:
+            check_stored_models(library.modalities, library.vector_settings, self.models_root)
+        except ModelFileError as error:
+            remedy = "until then the photos that have their vectors are found, and no others"
+            yield Finding("models.store", f"new pictures cannot be embedded: {error}", remedy)
 
     def check_pointers(self, patient: Patient) -> Iterator[Finding]:
         """An index that was built is published."""

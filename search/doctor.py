@@ -36,10 +36,17 @@ class Diagnosis:
     fixed: bool = False
 
 
-def examine(root: Path, parameters: IndexParameters, fix: bool = False, thorough: bool = False) -> list[Diagnosis]:
+def examine(
+    root: Path,
+    parameters: IndexParameters,
+    fix: bool = False,
+    thorough: bool = False,
+    models_root: Path | None = None,
+) -> list[Diagnosis]:
     """Check the library at `root`; with `fix`, mend what can be, and look again.
 
-    `thorough` compares all vectors instead of a sample; `parameters` are for indexes that no longer say their own.
+    `thorough` compares all vectors instead of a sample; `parameters` are for indexes that no longer say their own. With
+    `models_root`, the models that new pictures need are looked for there.
 
     Raises:
         LibraryNotFoundError: there is no library.
@@ -62,7 +69,7 @@ def examine(root: Path, parameters: IndexParameters, fix: bool = False, thorough
                 patient = Patient(library, registry, thorough)
                 diagnoses += _run(FIRST, patient, fix)
                 if all(diagnosis.fixed or diagnosis.finding.check == "lock" for diagnosis in diagnoses):
-                    diagnoses += _run([*CHECKS, *IndexChecks(parameters).all()], patient, fix)
+                    diagnoses += _run([*CHECKS, *IndexChecks(parameters, models_root).all()], patient, fix)
         except (LibraryFormatError, LibraryNotFoundError) as error:
             diagnoses.append(Diagnosis(Finding("registry", str(error), LOST_REGISTRY)))
     return diagnoses

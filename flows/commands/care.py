@@ -84,7 +84,7 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     except SettingsError as error:
         diagnoses.append(_of_settings(error))
         root, chosen = find_library({"library": library}).resolve(), Settings.model_construct()
-    diagnoses += examine(root, _parameters(chosen), fix, thorough)
+    diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
     if as_json:
         findings = [

@@ -117,8 +117,11 @@ def test_a_library_keeps_the_model_of_its_creation(
     # Without the model: what needs none of its files goes on.
     for path in (root / "other").iterdir():
         path.unlink()
-    for command in (("status",), ("failures",), ("gc",), ("doctor",), ("sql", "select count(*) from openclip")):
+    for command in (("status",), ("failures",), ("gc",), ("sql", "select count(*) from openclip")):
         assert imgrec(*command, *where).code == 0, command
+    examined = imgrec("doctor", *where)
+    assert examined.code == 1
+    assert "new pictures cannot be embedded: model other is not in" in " ".join(examined.out.split())
     (answer,) = imgrec("search", "id:1", *where, "--json").lines
     assert len(answer["hits"]) == 6
     for words in (("search", photos / "red.png"), ("ingest",), ("embed",)):
