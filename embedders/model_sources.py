@@ -121,7 +121,8 @@ def _locate(file: HubFile | UrlFile, folder: Path) -> tuple[Remote, Path, str]:
             if not type(error).__module__.startswith(("httpx", "huggingface_hub")):
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ModelFileError(f"{url} is not to be had ({reason})") from error
+            remedy = "run this where there is a network, or `imgrec models add` a copy"
+            raise ModelFileError(f"{url} is not to be had ({reason}): {remedy}") from error
         digest = found.etag or ""
         if len(digest) not in (40, 64):
             raise ModelFileError(f"{url}: the server names no digest of this file, so it could not be verified")

@@ -1,6 +1,8 @@
 """A contact sheet: the query, its hits and their scores in one picture."""
 
 import textwrap
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -60,13 +62,16 @@ def _placeholder() -> Image.Image:
 
 def _words(text: str) -> Image.Image:
     tile = Image.new("RGB", (TILE, TILE), EMPTY)
-    lines = textwrap.wrap(printable(text), 26)[:9]
+    lines = textwrap.wrap(printable(text), 24)[:9]
     ImageDraw.Draw(tile).text((TILE // 2, TILE // 2), "\n".join(lines), INK, _font(16), anchor="mm", align="center")
     return tile
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which knows Greek, Cyrillic and more; what Pillow brings knows Latin letters alone."""
+    (matplotlib,) = find_spec("matplotlib").submodule_search_locations  # type: ignore[union-attr, misc] # a dependency
+    return ImageFont.truetype(Path(matplotlib) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _shorten(draw: ImageDraw.ImageDraw, name: str) -> str:
