@@ -4,6 +4,7 @@ It takes the place of Pillow's BMP reader, for files that begin with `BM!`: `BM!
 `header` or `pixels`. What it is about to do is written to the file $DEEDS first.
 """
 
+import os
 from pathlib import Path
 
 PLUGIN = """
@@ -67,7 +68,8 @@ def install(folder: Path) -> dict[str, str]:
 
 
 def write(folder: Path, when: str, deed: str, number: int) -> str:
-    """Write a picture; its name says what it does."""
+    """Write a picture; its name says what it does. It is not so new that the next scan reads it once more."""
     name = f"{when}-{deed}-{number}.bmp"
     (folder / name).write_bytes(f"BM!{when}:{deed}:{number}".encode())
+    os.utime(folder / name, (1_000_000_000, 1_000_000_000))
     return name
