@@ -4,17 +4,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from search.copies import group_equal, keep_only
 from search.errors import IndexDamagedError
 from storage.atomic import sync, write_atomic
 from storage.refusals import is_refused
@@ -22,8 +21,6 @@ from storage.refusals import is_refused
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-
-T = TypeVar("T")
 
 CHECKSUMS = "checksums.json"
 _FILES = ("index.faiss", "ids.npy", "starts.npy")
@@ -176,32 +173,16 @@ def _fill(index: faiss.Index, storage: faiss.Index, batches: Iterable[tuple[Ids,
     """
     storage.codes.resize(total * storage.code_size)
     place = faiss.rev_swig_ptr(storage.codes.data(), total * storage.code_size).view("<f4").reshape(total, index.d)
-    ids, rows = np.empty(total, np.int64), np.empty(total, np.int64)
-    row_of: dict[bytes, int] = {}
+    ids = np.empty(total, np.int64)
     done = 0
-    for batch_ids, vectors in _read_ahead(iter(batches)):
-        known = len(row_of)
-        fresh = []
-        for number, vector in enumerate(vectors):
-            key = hashlib.blake2b(vector.data, digest_size=16).digest()
-            if key not in row_of:
-                row_of[key] = len(row_of)
-                fresh.append(number)
-            rows[done + number] = row_of[key]
-        place[known : len(row_of)] = vectors if len(fresh) == len(vectors) else vectors[fresh]
+    for batch_ids, vectors in batches:
+        place[done : done + len(vectors)] = vectors
         ids[done : done + len(vectors)] = batch_ids
         done += len(vectors)
-    storage.codes.resize(len(row_of) * storage.code_size)
-    index.add(place[: len(row_of)])
-    by_row = np.argsort(rows[:done], kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows[:done], minlength=index.ntotal))]).astype(np.int64)
+    distinct, row_of = group_equal(place[:done])
+    kept = keep_only(place, distinct)
+    storage.codes.resize(len(distinct) * storage.code_size)
+    index.add(kept)
+    by_row = np.argsort(row_of, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=index.ntotal))]).astype(np.int64)
     return Segment(index, ids[:done][by_row], starts)
-
-
-def _read_ahead(batches: Iterator[T]) -> Iterator[T]:
-    """Read one item while the one before is in use."""
-    with ThreadPoolExecutor(1, thread_name_prefix="imgrec-read-ahead") as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
-            yield batch

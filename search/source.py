@@ -5,6 +5,7 @@ registry, which finds them by id.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,7 @@ def from_shards(
     What no readable shard holds comes from the registry's BLOBs.
     """
     waiting = np.ones(len(wanted), bool)
-    for path in list_shards(shards_dir, member.fingerprint):
-        try:
-            shard = read_shard(path)
-        except ShardError:
-            continue  # its rows come from the BLOBs below; the next adoption moves it aside
+    for shard in _read_ahead(_sound_shards(shards_dir, member.fingerprint)):
         for start in range(0, len(shard.content_hashes), batch_size):
             ids, rows = _match(registry, shard, slice(start, start + batch_size))
             places = np.searchsorted(wanted, ids)
@@ -60,6 +57,24 @@ def from_blobs(
         if known.any():
             combined = combine(members, vectors)
             yield ids[known], combined if known.all() else combined[known]
+
+
+def _sound_shards(shards_dir: Path, fingerprint: str) -> Iterator[Shard]:
+    for path in list_shards(shards_dir, fingerprint):
+        try:
+            shard = read_shard(path)
+        except ShardError:
+            continue  # its rows come from the BLOBs; the next adoption moves it aside
+        yield shard
+
+
+def _read_ahead(shards: Iterator[Shard]) -> Iterator[Shard]:
+    """Read one shard while the one before is in use."""
+    with ThreadPoolExecutor(1, thread_name_prefix="imgrec-read-ahead") as reader:
+        coming = reader.submit(next, shards, None)
+        while (shard := coming.result()) is not None:
+            coming = reader.submit(next, shards, None)
+            yield shard
 
 
 def _match(registry: Registry, shard: Shard, rows: slice) -> tuple[Ids, Ids]:

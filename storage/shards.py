@@ -113,7 +113,8 @@ def read_shard(path: Path) -> Shard:
             table = file.read()
         facts = _facts(table.schema, path)
         column = table.column("vector").combine_chunks()
-        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+        flat = np.asarray(np.from_dlpack(column.flatten()), np.float32)  # to_numpy would import pandas too
+        vectors = flat.reshape(len(column), column.type.list_size)
         shard = Shard(
             modality=facts["modality"],
             fingerprint=facts["fingerprint"],
