@@ -172,6 +172,8 @@ def stage(models_root: Path, name: str) -> Iterator[Path]:
     final, folder = models_root / check_model_name(name), models_root / f".{name}.staged"
     with _locked(models_root, name):
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        if (replaced := _replaced(folder)).exists() and not final.exists():  # killed halfway through `_publish`
+            replaced.rename(final)
         folder.mkdir()
         try:
             yield folder
@@ -219,13 +221,18 @@ def _publish(folder: Path, final: Path) -> None:
     for path in folder.rglob("*"):
         sync(path)
     sync(folder)
-    replaced = folder.with_suffix(".replaced")  # a folder cannot take the place of another in one step
+    replaced = _replaced(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     if final.exists():
         final.rename(replaced)
     folder.rename(final)
     sync(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _replaced(folder: Path) -> Path:
+    """Where the old model is while the new one takes its place: a folder cannot do that in one step."""
+    return folder.with_suffix(".replaced")
 
 
 def _remedy(name: str) -> str:

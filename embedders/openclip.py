@@ -52,6 +52,11 @@ class OpenClipEmbedder(LearnedEmbedder):
     def from_settings(cls, vector_settings: Mapping[str, Any], _models_dir: Path | None = None) -> "OpenClipEmbedder":
         if not isinstance(card := vector_settings.get(SETTING), Mapping):
             raise EmbedderParameterError("openclip has no model here: `imgrec ingest --modality openclip` chooses one")
+        if (side := max(card["size"])) > (decoded := vector_settings["decode_min_side"]):
+            raise EmbedderParameterError(
+                f"{card['name']} sees {side} pixels a side, and JPEGs are decoded to as few as {decoded}: "
+                f"--decode-min-side {side} (for a library that is there by `imgrec reembed`, first)"
+            )
         return cls(card, vector_settings["decode_min_side"], vector_settings.get("precision", FLOAT32))
 
     def load(self, machine: Machine) -> None:

@@ -177,6 +177,15 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     find_model(tmp_path, NAME).check()
 
 
+def test_killed_between_two_renames_the_old_one_is_put_back(tmp_path: Path) -> None:
+    model = store(tmp_path)
+    model.folder.rename(tmp_path / f".{NAME}.replaced")  # what _publish does first
+    with pytest.raises(RuntimeError), stage(tmp_path, NAME):
+        raise RuntimeError
+    find_model(tmp_path, NAME, model.digest).check()
+    assert not (tmp_path / f".{NAME}.replaced").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for root in (tmp_path / "file", tmp_path / "file" / "models", Path("/proc/models")):

@@ -23,7 +23,7 @@ from storage.pool import WorkerPool
 from storage.shards import list_shards, read_shard
 from tests.embedders.learned import LearnedContract, median_cosine, photos
 from tests.embedders.openclip_files import MEAN, PREPROCESSING, STD, TINY, write_folder
-from tests.embedders.test_worker import COLOR, write_chunk, write_photos
+from tests.embedders.test_worker import write_chunk, write_photos
 
 NAME = "tiny.test"
 
@@ -233,11 +233,18 @@ def test_a_library_without_a_model_says_how_to_get_one() -> None:
         create_embedder("openclip", {"decode_min_side": 448})
 
 
+def test_a_model_that_sees_more_pixels_than_are_decoded_is_refused(stored: StoredModel) -> None:
+    card = {**stored.card, "size": [512, 384]}
+    with pytest.raises(EmbedderParameterError, match=r"tiny\.test sees 512 pixels .*: --decode-min-side 512 "):
+        create_embedder("openclip", {"decode_min_side": 448, "openclip_model": card})
+    create_embedder("openclip", {"decode_min_side": 512, "openclip_model": card})
+
+
 def test_a_real_model_and_real_workers_make_what_it_makes_alone(tmp_path: Path, stored: StoredModel) -> None:
-    embedder = loaded(stored, 64)
+    embedder = loaded(stored, 224)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
-    both = {"color": COLOR, "openclip": embedder.spec.fingerprint}
-    settings = {"bins": [4, 4, 4], "decode_min_side": 64, "sift_model": "default", "openclip_model": stored.card}
+    settings = {"bins": [4, 4, 4], "decode_min_side": 224, "sift_model": "default", "openclip_model": stored.card}
+    both = {name: create_embedder(name, settings).spec.fingerprint for name in ("color", "openclip")}
     path = write_chunk(
         tmp_path,
         pending,
@@ -249,7 +256,7 @@ def test_a_real_model_and_real_workers_make_what_it_makes_alone(tmp_path: Path, 
     with WorkerPool(2, preload=["embedders.worker"]) as pool:
         assert embed_chunk(path, pool, 2).embedded == IMAGES_PER_PART + 3
     (shard,) = [read_shard(found) for found in list_shards(tmp_path / "shards", embedder.spec.fingerprint)]
-    pictures = [decode(photo.read_bytes(), 64, 1) for photo in sorted((tmp_path / "photos").iterdir())]
+    pictures = [decode(photo.read_bytes(), 224, 1) for photo in sorted((tmp_path / "photos").iterdir())]
     assert np.abs(shard.vectors - embedder.embed(pictures)).max() <= 1e-5
 
 

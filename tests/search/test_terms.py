@@ -41,8 +41,8 @@ def library(home: Path, machine: Machine) -> Library:
     """Colours and a small CLIP model: two indexes, and their combination."""
     card = add_openclip(machine.models_root, "tiny", write_folder(home / "original")).card
     library = make_library(home)
-    library = library.with_vector_settings({**library.vector_settings, "openclip_model": card})
-    library = library.with_modalities(("color", "openclip"))
+    settings = {**library.vector_settings, "decode_min_side": 224, "openclip_model": card}
+    library = library.with_vector_settings(settings).with_modalities(("color", "openclip"))
     ingest(library, models_root=machine.models_root)
     return library
 
@@ -228,7 +228,7 @@ def test_a_model_without_a_tokenizer_inside_says_so(home: Path, machine: Machine
     model = {**TINY, "text_cfg": {**TINY["text_cfg"], "hf_tokenizer_name": "timm/ViT-B-16-SigLIP"}}
     card = add_openclip(machine.models_root, "other", write_folder(tmp_path / "original", model)).card
     library = make_library(tmp_path)
-    library = library.with_vector_settings({**library.vector_settings, "openclip_model": card})
+    library = library.with_vector_settings({**library.vector_settings, "decode_min_side": 224, "openclip_model": card})
     library = library.with_modalities(("openclip",))
     ingest(library, models_root=machine.models_root)
     told = pytest.raises(EmbedderParameterError, match=r"^other reads text by a tokenizer of another library")
