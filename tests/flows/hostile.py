@@ -5,6 +5,7 @@ It takes the place of Pillow's BMP reader, for files that begin with `BM!`: `BM!
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 
 PLUGIN = """
@@ -73,3 +74,11 @@ def write(folder: Path, when: str, deed: str, number: int) -> str:
     (folder / name).write_bytes(f"BM!{when}:{deed}:{number}".encode())
     os.utime(folder / name, (1_000_000_000, 1_000_000_000))
     return name
+
+
+def deeds(home: Path) -> Counter[str]:
+    """How often each thing was done since the last question, where `install` was given home/plugin."""
+    log = home / "plugin" / "deeds"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.write_text("")
+    return Counter(lines)

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,14 +50,6 @@ def ingest(tmp_path: Path) -> Ingest:
     return run
 
 
-def deeds(home: Path) -> Counter[str]:
-    """How often each thing was done since the last question."""
-    log = home / "plugin" / "deeds"
-    lines = log.read_text().splitlines() if log.exists() else []
-    log.write_text("")
-    return Counter(lines)
-
-
 def failures(home: Path) -> dict[str, tuple[str, str | None]]:
     with Registry.open_for_reading(home / "library" / "registry.sqlite") as registry:
         return {row.path: (row.status, row.reason) for row in registry.failures()}
@@ -96,7 +87,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_only_its_image(tmp_path: Path, in
         "no_memory": "there is not enough memory to decode it",
     }.items():
         assert told[f"header-{deed}-1.bmp"][1] == told[f"pixels-{deed}-1.bmp"][1] == reason
-    done = deeds(tmp_path)
+    done = hostile.deeds(tmp_path)
     for name in crashing + hanging + starving:
         when, deed, _ = name.split("-")
         assert done[f"{when} {when} {deed} 1"] <= 1 + TRIES_ALONE, name
@@ -115,7 +106,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_only_its_image(tmp_path: Path, in
     shutil.copy(photos / crashing[-1], photos / "copy.bmp")
     again = ingest()
     assert (again.returncode, again.stderr) == (0, "")
-    assert not deeds(tmp_path)
+    assert not hostile.deeds(tmp_path)
     told_again = failures(tmp_path)
     assert told_again["renamed.bmp"] == told[crashing[0]]
     assert told_again["copy.bmp"] == told[crashing[-1]]
@@ -129,7 +120,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_only_its_image(tmp_path: Path, in
             (photos / name).unlink(missing_ok=True)
     (photos / "renamed.bmp").unlink()
     assert ingest().returncode == 0
-    done = deeds(tmp_path)
+    done = hostile.deeds(tmp_path)
     assert failures(tmp_path) == {name: reason for name, reason in told_again.items() if (photos / name).exists()}
     assert not [deed for deed in done if deed.startswith("pixels")]
 

@@ -1,7 +1,6 @@
 """Failed images are tried again: by themselves where what failed them may be over, else when somebody asks."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,6 @@ def run(launcher: Launcher, home: Path) -> Ingest:
     return run
 
 
-def deeds(home: Path) -> Counter[str]:
-    """How often each thing was done since the last question."""
-    log = home / "plugin" / "deeds"
-    lines = log.read_text().splitlines() if log.exists() else []
-    log.write_text("")
-    return Counter(lines)
-
-
 def test_a_bomb_is_taken_when_the_limit_grows(imgrec: Imgrec, photos: Path, library: Path) -> None:
     Image.new("RGB", (2_000, 1_000), "teal").save(photos / "large.png")
 
@@ -86,12 +77,12 @@ def test_want_of_memory_is_tried_again_but_not_for_ever(run: Ingest, home: Path)
     hostile.write(home / "photos", "pixels", "nothing", 1)
     names = [hostile.write(home / "photos", *how, 1) for how in (("header", "no_memory"), ("pixels", "killed"))]
     reports = [run("ingest", home / "photos"), run("ingest")]
-    deeds(home)
+    hostile.deeds(home)
     reports.append(run("ingest"))
-    assert not deeds(home)
+    assert not hostile.deeds(home)
     reports.append(run("ingest", "--retry-failed"))
     assert [report["retried"] for report in reports] == [0, 2, 0, 2]
-    assert {deed.split(" ", 1)[1] for deed in deeds(home)} == {"header no_memory 1", "pixels killed 1"}
+    assert {deed.split(" ", 1)[1] for deed in hostile.deeds(home)} == {"header no_memory 1", "pixels killed 1"}
     assert failures(home / "library") == dict.fromkeys(names, "out_of_memory")
 
 
