@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from storage.limits import limit
-from storage.native import take_native_messages
+from storage.native import native_message_of, take_native_messages
 from storage.pool import WorkerDiedError
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
@@ -81,6 +81,8 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
             raise ImageError(TOO_LARGE, f"{image.width}×{image.height} pixels are more than {most}")
         try:
             image.load()
+            if image.format in ("JPEG", "MPO") and _is_padded(image, data):
+                raise EOFError("a part of its data is missing, though it has an end")
             return _rgb_pixels(_orient(image))
         except MemoryError:
             raise
@@ -153,6 +155,25 @@ def _register_heif() -> None:
 
 def _formats() -> tuple[str, ...]:
     return (*FORMATS, "HEIF") if _heif_state[0] else FORMATS
+
+
+def _is_padded(image: Image.Image, data: bytes) -> bool:
+    """Whether libjpeg ran out of data before the end of the picture; Pillow drops its warning.
+
+    It fills the rest with middle grey. Where there is some in the last corner, OpenCV is asked, which lets libjpeg
+    complain: a picture may as well be grey there.
+    """
+    corner = image.getpixel((image.width - 1, image.height - 1))
+    values = corner if isinstance(corner, tuple) else (corner,)
+    if any(value not in (127, 128) for value in values):
+        return False
+    import cv2
+
+    def decode_quickly() -> None:
+        with suppress(cv2.error):  # a picture too large for it
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+
+    return "JPEG" in native_message_of(decode_quickly)
 
 
 def _orient(image: Image.Image) -> Image.Image:

@@ -117,6 +117,7 @@ def unusable() -> dict[str, tuple[bytes, str]]:
     return {
         **files,
         "truncated-at-the-end.jpg": (whole["JPEG"][:-40], "corrupt"),
+        "truncated-but-ended.jpg": (whole["JPEG"][: len(whole["JPEG"]) // 2] + b"\xff\xd9", "corrupt"),
         "truncated-progressive.jpg": (progressive[: len(progressive) * 2 // 3], "corrupt"),
         "nothing-but-a-header.jpg": (b"\xff\xd8\xff\xe0 and then nothing", "corrupt"),
         "nothing-but-a-header.png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "corrupt"),

@@ -1,6 +1,7 @@
 """Bytes of an image file → pixels, or a status and a reason."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -332,6 +333,28 @@ def test_a_truncated_file_is_corrupt(format: str) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     data = encode(noise, format)
     assert status_of(data[: len(data) * 2 // 3]) == "corrupt"
+
+
+@pytest.mark.parametrize(
+    ("mode", "rows", "zeros"), [("RGB", 0, 0), ("RGB", 2, 0), ("RGB", 2, 999), ("L", 0, 0), ("CMYK", 0, 0)]
+)
+def test_a_truncated_jpeg_that_has_an_end_is_corrupt(
+    mode: str, rows: int, zeros: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), np.uint8)
+    whole = encode(Image.fromarray(noise).convert(mode), "JPEG", restart_marker_rows=rows)
+    with pytest.raises(ImageError, match="a part of its data is missing") as caught:
+        decode(whole[: len(whole) // 2] + bytes(zeros) + b"\xff\xd9", 100, 256)
+    assert caught.value.status == "corrupt"
+    decode(whole, 100, 256)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_whole_jpeg_may_end_in_grey(capfd: pytest.CaptureFixture[str]) -> None:
+    grey = Image.new("RGB", (64, 64), (128, 128, 128))
+    assert (decode(encode(grey, "JPEG"), 64, 256) == 128).all()
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
 
 
 def test_a_picture_beyond_the_limit_is_too_large() -> None:
