@@ -41,6 +41,11 @@ class EmbedderSpec:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def are_vectors(rows: Vectors) -> NDArray[np.bool_]:
+    """Which of the rows (N, dim) say something: not NaN, and not the zeros that are left of what is too long."""
+    return np.asarray(np.isfinite(rows).all(axis=1) & rows.any(axis=1))
+
+
 class Embedder(ABC):
     """Turns images into vectors; see tests/embedders/contract.py for what is promised."""
 

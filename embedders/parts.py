@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedders.base import are_vectors
 from storage.shards import Failure
 
 
@@ -24,4 +25,8 @@ class Part:
 
     def described(self, modality: str) -> NDArray[np.bool_]:
         """Which images have a vector in this modality."""
-        return np.asarray(np.isfinite(self.rows[modality]).all(axis=1))
+        return are_vectors(self.rows[modality])
+
+    def count_described(self) -> int:
+        """How many images have a vector in one modality or more."""
+        return int(np.logical_or.reduce([self.described(modality) for modality in self.rows]).sum())

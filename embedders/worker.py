@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChunkOutcome:
-    """The shards written, and the files that were no longer what the scan saw."""
+    """The shards written, how many images got a vector or failed, and the files that changed since the scan."""
 
     shards: tuple[Path, ...]
     embedded: int
@@ -75,7 +75,7 @@ def embed_chunk(
     shards = tuple(_write(chunk, embedder, parts) for embedder in embedders.values())
     return ChunkOutcome(
         shards=tuple(path for path in shards if path is not None),
-        embedded=sum(len(part.content_hashes) for part in parts),
+        embedded=sum(part.count_described() for part in parts),
         failed=sum(len(part.failures) for part in parts),
         changed=changed,
     )

@@ -37,7 +37,7 @@ def close_run(
         embedded=embedded,
         indexes=built or {},
         images=run.registry.count_images(),
-        failures=run.registry.count_failures(),
+        failures=run.registry.count_failures(spec.fingerprint for spec in run.specs.values()),
         bytes_on_disk=_bytes_on_disk(run, built or {}),
         seconds=run.stages.seconds,
         retried=retried,

@@ -27,7 +27,7 @@ class Stages:
 
 
 class Embedded(NamedTuple):
-    """Images that were embedded, and the size of their files."""
+    """Images that got a vector, and the size of all files that were read for it."""
 
     images: int
     bytes: int
@@ -64,7 +64,7 @@ class RunReport:
     def did_nothing(self) -> bool:
         """Whether everything was as it was before."""
         scanned = self.scan is not None and bool(self.scan.read or self.scan.identified.missing)
-        embedded = self.embedded is not None and self.embedded.images > 0
+        embedded = self.embedded is not None and self.embedded.bytes > 0
         built = any(report.action != "unchanged" for report in self.indexes.values())
         return not (scanned or embedded or built or self.retried)
 

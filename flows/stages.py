@@ -25,7 +25,7 @@ from storage.failures import list_failed, list_passing
 from storage.mirror import are_settled, wants_merge
 from storage.pending import list_pending
 from storage.scan import ScanReport
-from tasks.embed import embed, merge, mirror
+from tasks.embed import Done, embed, merge, mirror
 from tasks.index import index, switch
 from tasks.scan import adopt, retry, scan
 
@@ -126,29 +126,37 @@ def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     chosen, library = run.chosen, run.library
     groups = list_pending(run.registry, fingerprints)
     run.progress.expect(sum(group.images for group in groups))
-    running: deque[PrefectFuture[list[str]]] = deque()
+    running: deque[PrefectFuture[Done]] = deque()
     finished: list[str] = []
-    images = bytes_read = 0
+    embedded = bytes_read = 0
+
+    def take(future: PrefectFuture[Done]) -> None:
+        nonlocal embedded
+        done = future.result()
+        finished.extend(done["shards"])
+        embedded += done["embedded"]
+
     try:
         for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
             # A cached result counts only while the shards that it names verify.
             task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
             running.append(task.submit(library.uuid, chunk.path, chunk.images))
-            images, bytes_read = images + chunk.images, bytes_read + chunk.bytes
+            bytes_read += chunk.bytes
             if len(running) >= CHUNKS_IN_FLIGHT:
-                finished += running.popleft().result()
+                take(running.popleft())
             if len(finished) >= SHARDS_PER_MIRROR:
-                _with_retries(run, mirror)(library, finished)
-                finished = []
+                _with_retries(run, mirror)(library, list(finished))
+                finished.clear()
             run.progress.publish()
             run.stop_if_asked()
     finally:  # also what is in flight when it is to stop
-        finished += [path for future in running for path in future.result()]
+        for future in running:
+            take(future)
         if finished:
             _with_retries(run, mirror)(library, finished)
         shutil.rmtree(library.chunks_dir, ignore_errors=True)
     run.progress.publish(final=True)
-    return Embedded(images, bytes_read)
+    return Embedded(embedded, bytes_read)
 
 
 def _with_retries(run: Run, task: Task[P, R], **options: Any) -> Task[P, R]:

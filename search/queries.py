@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from embedders.base import Embedder, LearnedEmbedder, TextEmbedder
+from embedders.base import Embedder, LearnedEmbedder, TextEmbedder, are_vectors
 from embedders.catalogue import create_embedders
 from embedders.errors import EmbedderParameterError
 from embedders.machine import Machine
@@ -132,8 +130,8 @@ class QueryEmbedder:
         for embedder in wanted:
             if isinstance(embedder, LearnedEmbedder):
                 embedder.load(self._machine)
-        embeddings = {embedder.spec.name: embedder.embed([pixels])[0] for embedder in wanted}
-        vectors = {modality: vector for modality, vector in embeddings.items() if np.isfinite(vector).all()}
+        rows = {embedder.spec.name: embedder.embed([pixels]) for embedder in wanted}
+        vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
             raise QueryError(f"query {printable(query)}: {self._index} finds nothing in this picture to search for")

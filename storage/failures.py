@@ -8,7 +8,7 @@ from storage.forgetting import forget_in_shard
 from storage.limits import has_grown
 from storage.registry import Registry
 from storage.shard_rows import shard_sizes
-from storage.shards import read_contents
+from storage.shards import NOT_FINITE, read_contents
 
 # So often an image that a worker had no memory for is tried again by itself: the machine may be less busy then, but one
 # that is too small would be driven to its limit at every ingest.
@@ -23,6 +23,7 @@ REMEDIES = {
     UNREADABLE: "give the permission, or mend the disk: every ingest tries it again",
     CRASHED_DECODER: "restore the file from a copy, or after an update of Pillow `imgrec ingest --retry-failed`",
     DECODER_HANGS: "`imgrec ingest --decode-timeout-s N` gives it more time",
+    NOT_FINITE: "try a sound copy of the model, or another: `imgrec models check`; its other vectors are used",
     OUT_OF_MEMORY: f"the next {MEMORY_RETRIES} ingests try it again; then `imgrec ingest --workers 1 --retry-failed`",
 }
 
@@ -47,8 +48,9 @@ def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
 def list_failed(registry: Registry) -> set[bytes]:
     """All failed contents, but for unreadable files, which are tried again at every scan anyway."""
     rows = registry.connection.execute(
-        "SELECT DISTINCT content_hash FROM images WHERE status NOT IN ('ok', ?) AND content_hash IS NOT NULL",
-        (UNREADABLE,),
+        """SELECT content_hash FROM images WHERE status NOT IN ('ok', ?) AND content_hash IS NOT NULL
+           UNION SELECT content_hash FROM vector_failures WHERE status = ?""",
+        (UNREADABLE, NOT_FINITE),
     )
     return {row[0] for row in rows}
 

@@ -13,7 +13,7 @@ from storage.database import Database
 from storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, UNREADABLE
 from storage.images import printable
 from storage.names import vector_table
-from storage.shards import OF_ONE_MODALITY
+from storage.shards import NOT_FINITE, OF_ONE_MODALITY
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
@@ -49,19 +49,16 @@ class Registry(Database):
         ).fetchone()
         return dict(zip(("ok", "failed", "missing"), row, strict=True))
 
-    def failures(self) -> Iterator[ImageRow]:
-        """Yield the images that are there and cannot be used."""
-        rows = self.connection.execute(
-            """SELECT id, path, raw_path, status, reason FROM images
-               WHERE missing_since IS NULL AND status <> 'ok' ORDER BY id"""
-        )
+    def failures(self, fingerprints: Iterable[str] = ()) -> Iterator[ImageRow]:
+        """Yield the images that are there and cannot be used, and those that a model of `fingerprints` fails on."""
+        given = list(fingerprints)
+        rows = self.connection.execute(f"{_failed(given)} ORDER BY id, reason", given)
         yield from (ImageRow(*row) for row in rows)
 
-    def count_failures(self) -> dict[str, int]:
-        """Count the failed images by status."""
-        rows = self.connection.execute(
-            "SELECT status, count(*) FROM images WHERE missing_since IS NULL AND status <> 'ok' GROUP BY status"
-        )
+    def count_failures(self, fingerprints: Iterable[str] = ()) -> dict[str, int]:
+        """Count what `failures` yields by status."""
+        given = list(fingerprints)
+        rows = self.connection.execute(f"SELECT status, count(*) FROM ({_failed(given)}) GROUP BY status", given)
         return dict(rows.fetchall())
 
     def images(self, ids: Sequence[int]) -> dict[int, ImageRow]:
@@ -276,6 +273,15 @@ class Registry(Database):
 
 
 _PATH = "(SELECT ifnull(raw_path, path) FROM images WHERE id = ?)"
+
+
+def _failed(fingerprints: Sequence[str]) -> str:
+    return f"""SELECT id, path, raw_path, status, reason FROM images WHERE missing_since IS NULL AND status <> 'ok'
+        UNION ALL
+        SELECT images.id, path, raw_path, failure.status, failure.reason
+        FROM vector_failures AS failure JOIN images USING (content_hash)
+        WHERE images.status = 'ok' AND missing_since IS NULL AND failure.status = '{NOT_FINITE}'
+          AND fingerprint IN ({_marks(fingerprints)})"""
 
 
 def _slices(ids: Sequence[int]) -> Iterator[list[int]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -16,7 +16,14 @@ from tasks.driver import current_driver
 from tasks.retrying import RETRYING
 
 # Grows when a chunk's result means something else.
-TASK_VERSION = "1"
+TASK_VERSION = "2"
+
+
+class Done(TypedDict):
+    """A chunk's result: the paths of its shards, and how many of its images got a vector."""
+
+    shards: list[str]
+    embedded: int
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -32,11 +39,11 @@ def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     result_serializer="json",
     **RETRYING,
 )
-def embed(library_uuid: str, chunk_path: Path, images: int) -> list[str]:
-    """Embed a chunk of images; return the paths of its shards."""
+def embed(library_uuid: str, chunk_path: Path, images: int) -> Done:
+    """Embed a chunk of images."""
     driver = current_driver()
     outcome = embed_chunk(chunk_path, driver.pool, 2 * driver.pool.workers, driver.on_images)
-    return [str(path) for path in outcome.shards]
+    return {"shards": [str(path) for path in outcome.shards], "embedded": outcome.embedded}
 
 
 @task(name="mirror", task_run_name="mirror shards", cache_policy=NO_CACHE, **RETRYING)

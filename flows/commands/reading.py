@@ -5,6 +5,7 @@ import click
 from conf.settings import Settings
 from flows.console import print_json
 from flows.options import json_option, library_option
+from storage.library import Library, open_library
 
 
 @click.command()
@@ -29,19 +30,19 @@ def status(library: str | None, as_json: bool) -> None:
 def failures(library: str | None, as_json: bool) -> None:
     """List the images that cannot be used, why, and what to do about it."""
     from storage.failures import REMEDIES
-    from storage.library import open_library
     from storage.registry import Registry
 
     home = open_library(Settings.load(library=library).library)
+    fingerprints = _fingerprints(home).values()
     with Registry.open_for_reading(home.registry_path) as registry:
         if as_json:
-            for row in registry.failures():
+            for row in registry.failures(fingerprints):
                 facts = {"id": row.id, "path": row.path, "status": row.status, "reason": row.reason}
                 print_json({**facts, "remedy": REMEDIES[row.status]})
         else:
             from flows.tables import print_failures
 
-            print_failures(registry.failures(), REMEDIES)
+            print_failures(registry.failures(fingerprints), REMEDIES)
 
 
 @click.command()
@@ -55,15 +56,12 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
     imgrec sql "select format, count(*) from images group by format"
     imgrec sql "select path, vector[1:4] from color limit 3"
     """
-    from embedders.catalogue import create_embedders
     from flows.tables import print_rows
     from search.switching import serving_fingerprints
-    from storage.library import open_library
     from storage.queries import run_sql
 
     home = open_library(Settings.load(library=library).library)
-    embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
-    fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
+    fingerprints = _fingerprints(home)
     fingerprints |= serving_fingerprints(home, home.modalities)
     names, rows = run_sql(home, statement, fingerprints)
     if as_json:
@@ -71,3 +69,11 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
             print_json(dict(zip(names, row, strict=True)))
     else:
         print_rows(names, rows)
+
+
+def _fingerprints(home: Library) -> dict[str, str]:
+    """Those of the library's modalities, by its settings of today."""
+    from embedders.catalogue import create_embedders
+
+    embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
+    return {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
