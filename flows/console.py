@@ -11,7 +11,7 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 class _PlainHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"imgrec: {record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(f"imgrec: {record.levelname.lower()}: {visible(record.getMessage())}", err=True)
 
 
 def speak_plainly(verbose: bool) -> None:
@@ -30,7 +30,15 @@ def speak_plainly(verbose: bool) -> None:
 
 def complain(message: str) -> None:
     """Say on standard error what went wrong."""
-    click.echo(f"imgrec: error: {message}", err=True)
+    click.echo(f"imgrec: error: {visible(message)}", err=True)
+
+
+def visible(text: str) -> str:
+    r"""Show what a terminal would obey (escape sequences, line breaks, turned directions) as `\x1b` and the like.
+
+    File names may hold anything.
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def print_json(value: object) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from flows.console import visible
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from embedders.model_store import StoredModel
@@ -227,6 +228,11 @@ def _index_table(report: RunReport) -> Table:
             f"{built.build_s:.1f} s",
         )
     return table
+
+
+def escape(text: str) -> str:
+    """Text for rich that comes out as it is, and does nothing to a terminal."""
+    return markup.escape(visible(text))
 
 
 def _table(title: str | None) -> Table:

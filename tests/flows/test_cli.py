@@ -287,6 +287,17 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
     assert raw == name
 
 
+def test_no_name_commands_the_terminal(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    name = "\x1b[31mred\n\u202egnp.jpg"
+    (photos / name).write_bytes(b"garbage")
+    imgrec("ingest", photos, "--library", library)
+    (told,) = [line for line in imgrec("failures", "--library", library, "--json").lines if line["path"] == name]
+    searched = imgrec("search", f"id:{told['id']}", photos / name, "--library", library)
+    for said in (imgrec("failures", "--library", library).out, searched.err):
+        assert "\\x1b[31mred\\n\\u202egnp.jpg" in re.sub(r"\s", "", said)
+        assert all(letter.isprintable() or letter == "\n" for letter in said)
+
+
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:
     commands = re.findall(r"^  (\w+)  ", imgrec("--help").out.split("Commands:")[1], re.MULTILINE)
     assert commands[:4] == ["ingest", "search", "status", "failures"]  # in the order of use
