@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from storage.images import printable
+
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from embedders.model_store import StoredModel
     from flows.dry_run import Estimate
@@ -23,7 +25,7 @@ if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
 
 def print_answer(answer: Answer) -> None:
     """Print the hits of one query."""
-    table = _table(f"Most like {answer.query}  ({answer.index}, {answer.search_ms:.1f} ms)")
+    table = _table(f"Most like {printable(answer.query)}  ({answer.index}, {answer.search_ms:.1f} ms)")
     modalities = list(dict.fromkeys(name for hit in answer.hits for name in hit.scores))
     shown = modalities if len(modalities) > 1 else []
     for heading in ("rank", "score", *shown, "id"):

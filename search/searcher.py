@@ -65,6 +65,11 @@ class Searcher:
         return self._folder.name
 
     @property
+    def photos(self) -> int:
+        """How many photos the index has, and so an answer hits at most."""
+        return self._reader.manifest.live
+
+    @property
     def ef_search(self) -> int:
         return self._ef_search or self._reader.manifest.parameters["ef_search"]
 

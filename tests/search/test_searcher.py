@@ -15,7 +15,7 @@ from embedders.errors import EmbedderParameterError
 from search import Answer, Searcher
 from search.errors import IndexNotFoundError, QueryError
 from search.layout import IndexFolder
-from search.preview import CAPTION, COLUMNS, MARGIN, TILE, write_preview
+from search.preview import CAPTION, COLUMNS, MARGIN, TILE, block_height, write_preview
 from storage.errors import LibraryNotFoundError
 from storage.images import decode
 from storage.library import Library
@@ -239,14 +239,14 @@ def preview_size(cells: int) -> tuple[int, int]:
     return columns * (TILE + MARGIN) + MARGIN, -(-cells // columns) * (TILE + CAPTION + MARGIN) + MARGIN
 
 
-def tile_of(sheet: Image.Image, place: int) -> NDArray[np.uint8]:
+def tile_of(sheet: Image.Image, place: int, top: int = 0) -> NDArray[np.uint8]:
     x = MARGIN + place % COLUMNS * (TILE + MARGIN)
-    y = MARGIN + place // COLUMNS * (TILE + CAPTION + MARGIN)
+    y = top + MARGIN + place // COLUMNS * (TILE + CAPTION + MARGIN)
     return np.asarray(sheet.crop((x, y, x + TILE, y + TILE)))
 
 
 def preview(library: Library, answer: Answer, query_file: Path, target: Path) -> Image.Image:
-    write_preview(target, answer, query_file, Path(library.images_root))
+    write_preview(target, [(answer, query_file)], Path(library.images_root))
     with Image.open(target) as sheet:
         assert sheet.format == "PNG"
         return sheet.convert("RGB")
@@ -262,6 +262,24 @@ def test_a_preview_shows_the_query_and_every_hit(
     assert np.array_equal(tile_of(sheet, 0), tile_of(sheet, 1))
     assert all(tile_of(sheet, place).std() > 20 for place in range(top_k + 1))
     assert os.listdir(tmp_path / "new") == ["hits.png"]
+
+
+def test_a_preview_of_several_queries_is_one_sheet(pictures: Library, searcher: Searcher, tmp_path: Path) -> None:
+    queries = [photo(pictures, name) for name in ("astronaut.png", "flower.jpg", "rocket.jpg")]
+    few, more = searcher.search(queries[:2], top_k=2), searcher.search(queries[2:], top_k=7)
+    answers = list(zip([*few, *more], queries, strict=True))
+    heights = [preview_size(cells)[1] for cells in (3, 3, 8)]
+
+    write_preview(tmp_path / "hits.PNG", answers, Path(pictures.images_root))
+
+    with Image.open(tmp_path / "hits.PNG") as sheet:
+        assert sheet.size == (preview_size(8)[0], sum(heights))
+        tops = [0, heights[0], heights[0] + heights[1]]
+        for (answer, query), top in zip(answers, tops, strict=True):
+            alone = preview(pictures, answer, query, tmp_path / "alone.png")
+            assert block_height(len(answer.hits)) == alone.height
+            assert sheet.crop((0, top, alone.width, top + alone.height)).tobytes() == alone.tobytes()
+            assert np.array_equal(tile_of(sheet, 0, top), tile_of(sheet, 1, top))
 
 
 def test_a_preview_shows_hits_whose_files_are_gone_as_such(own: Library, tmp_path: Path) -> None:
