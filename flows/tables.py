@@ -149,8 +149,14 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for name in names:
         table.add_column(escape(name), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return "" if value is None else str(value)
 
 
 def print_garbage(garbage: Sequence[Garbage], deleted: bool) -> None:

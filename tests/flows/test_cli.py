@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from flows import libraries, train_sift
+from storage.library import create_library
+from storage.registry import Registry
 from tests.flows.conftest import Imgrec
 
 
@@ -329,6 +331,23 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
         (raw,) = connection.execute("SELECT raw_path FROM images WHERE raw_path IS NOT NULL").fetchone()
     connection.close()
     assert raw == name
+
+
+def test_rows_of_sql_are_json_whatever_their_values(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:
+    home = create_library(library, tmp_path, ("color",), {"bins": [8, 8, 8], "decode_min_side": 448})
+    with Registry.open_for_writing(home.registry_path):
+        pass
+    statement = """SELECT 'nan'::FLOAT AS nan, '-inf'::DOUBLE AS inf, '\\x00\\xFF'::BLOB AS blob, 1.5 AS decimal,
+                   [1.5, 'inf'::FLOAT] AS list, {'a': 'nan'::FLOAT, 'b': 'x'::BLOB} AS struct,
+                   MAP {'x'::BLOB: 2, 'y'::BLOB: NULL} AS map, DATE '2026-01-02' AS day"""
+    ran = imgrec("sql", statement, "--library", library, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out, parse_constant=pytest.fail) == {
+        "nan": None, "inf": None, "blob": "00ff", "decimal": "1.5", "list": [1.5, None],
+        "struct": {"a": None, "b": "78"}, "map": {"78": 2, "79": None}, "day": "2026-01-02",
+    }  # fmt: skip
+    table = imgrec("sql", "SELECT '\\x00\\xFF'::BLOB AS blob, 'nan'::FLOAT AS nan", "--library", library).out
+    assert table.split()[-2:] == ["00ff", "nan"]
 
 
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:
