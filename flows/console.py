@@ -43,4 +43,4 @@ def visible(text: str) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON object as a line, at once, for whoever reads along."""
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)

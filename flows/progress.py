@@ -1,22 +1,41 @@
 """How far an ingest is: a bar in the terminal, and an artifact in Prefect's UI."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 ARTIFACT_EVERY_S = 5.0
 
 
+def _rate(task: Task) -> float:
+    """Images a second since the stage began; rich leaves out the first ones, and the time that they took."""
+    seconds = task.elapsed if task.finished_time is None else task.finished_time
+    return task.completed / seconds if seconds else 0.0
+
+
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "", style="cyan")
+        rate = _rate(task)
+        return Text(f"{rate:,.0f} images/s" if rate else "", style="cyan")
+
+
+class _Remaining(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = _rate(task)
+        left = timedelta(seconds=math.ceil((task.remaining or 0) / rate)) if rate else "-:--:--"
+        return Text(str(left), style="progress.remaining")
+
+
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), _Remaining())
 
 
 class IngestProgress:
@@ -25,7 +44,7 @@ class IngestProgress:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._reading = bar.add_task("reading new files", visible=False)
-        self._embedding = bar.add_task("embedding", visible=False)
+        self._embedding = bar.add_task("embedding", visible=False, start=False)
         self._total = 0
         self._artifact: UUID | None = None
         self._published_s = 0.0
@@ -36,6 +55,7 @@ class IngestProgress:
     def expect(self, images: int) -> None:
         self._total = images
         if images:
+            self._bar.start_task(self._embedding)
             self._bar.update(self._embedding, total=images, visible=True)
 
     def on_images(self, count: int) -> None:
@@ -61,6 +81,5 @@ class IngestProgress:
 def ingest_progress() -> Iterator[IngestProgress]:
     """Show a bar where standard error is a terminal, else nothing."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*COLUMNS, console=console, disable=not sys.stderr.isatty()) as bar:
         yield IngestProgress(bar)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.console import visible
+from storage.images import printable
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from embedders.model_store import StoredModel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
 
 def print_answer(answer: Answer) -> None:
     """Print the hits of one query."""
-    table = _table(f"Most like {answer.query}  ({answer.index}, {answer.search_ms:.1f} ms)")
+    table = _table(f"Most like {printable(answer.query)}  ({answer.index}, {answer.search_ms:.1f} ms)")
     modalities = list(dict.fromkeys(name for hit in answer.hits for name in hit.scores))
     shown = modalities if len(modalities) > 1 else []
     for heading in ("rank", "score", *shown, "id"):
@@ -148,8 +149,14 @@ def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for name in names:
         table.add_column(escape(name), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return "" if value is None else str(value)
 
 
 def print_garbage(garbage: Sequence[Garbage], deleted: bool) -> None:

@@ -1,6 +1,7 @@
-"""A contact sheet: the query, its hits and their scores in one picture."""
+"""A contact sheet: queries, their hits and the scores in one picture."""
 
 import textwrap
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,32 +18,46 @@ TILE = 240
 CAPTION = 44
 MARGIN = 16
 COLUMNS = 6
+# Beyond 2^15 many programs show no picture; as wide as it can be, a sheet of that height takes 150 MB of memory.
+MAX_HEIGHT = 32_767
+_STEP_X, _STEP_Y = TILE + MARGIN, TILE + CAPTION + MARGIN
 INK, FAINT, PAPER, EMPTY, ACCENT = "#1f2328", "#6e7781", "white", "#f0f1f3", "#0969da"
 
 
-def write_preview(path: Path, answer: Answer, query_file: Path | None, images_root: Path) -> None:
-    """Write a contact sheet of the query and its hits as PNG (or whatever `path`'s suffix says).
+def block_height(hits: int) -> int:
+    """How many pixels of a sheet a query with so many hits takes from top to bottom."""
+    return -(-(1 + hits) // COLUMNS) * _STEP_Y + MARGIN
 
-    A query that is no file shows as what it says.
+
+def write_preview(path: Path, answers: Sequence[tuple[Answer, Path | None]], images_root: Path) -> None:
+    """Write one contact sheet as PNG: a block for each query, with its hits, below one another.
+
+    An answer comes with the file of its query; a query that is no file shows as what it says.
     """
+    columns = min(COLUMNS, 1 + max(len(answer.hits) for answer, _ in answers))
+    height = sum(block_height(len(answer.hits)) for answer, _ in answers)
+    sheet = Image.new("RGB", (columns * _STEP_X + MARGIN, height), PAPER)
+    top = 0
+    for answer, query_file in answers:
+        _draw(sheet, top, answer, query_file, images_root)
+        top += block_height(len(answer.hits))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _draw(sheet: Image.Image, top: int, answer: Answer, query_file: Path | None, images_root: Path) -> None:
     name = "" if query_file is None else query_file.name
     cells: list[tuple[str, str, Path | None, str]] = [("query", name, query_file, ACCENT)]
     cells += [(f"{hit.rank}   {hit.score:.3f}", hit.path, images_root / hit.file, INK) for hit in answer.hits]
-    columns = min(COLUMNS, len(cells))
-    rows = -(-len(cells) // columns)
-    step_x, step_y = TILE + MARGIN, TILE + CAPTION + MARGIN
-    sheet = Image.new("RGB", (columns * step_x + MARGIN, rows * step_y + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     for place, (title, name, file, ink) in enumerate(cells):
-        x, y = MARGIN + place % columns * step_x, MARGIN + place // columns * step_y
+        x, y = MARGIN + place % COLUMNS * _STEP_X, top + MARGIN + place // COLUMNS * _STEP_Y
         tile = _words(answer.query) if file is None else _tile(file)
         sheet.paste(tile, (x, y))
         if place == 0:
             draw.rectangle((x - 3, y - 3, x + TILE + 2, y + TILE + 2), outline=ACCENT, width=3)
-        draw.text((x, y + TILE + 5), title, INK if ink is None else ink, _font(16))
+        draw.text((x, y + TILE + 5), title, ink, _font(16))
         draw.text((x, y + TILE + 25), _shorten(draw, name), FAINT, _font(13))
-    with atomic_path(path) as temporary:
-        sheet.save(temporary)
 
 
 def _tile(file: Path) -> Image.Image:

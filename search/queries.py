@@ -160,7 +160,10 @@ class QueryEmbedder:
         if not self._registry.images([image_id]):
             raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
         needed = " or ".join(member.modality for member in self._members)
-        raise QueryError(f"query {query}: this image has no {needed} vector; see `imgrec failures`")
+        found = [self._registry.vector_failure(self.fingerprints[m.modality], image_id) for m in self._members]
+        reasons = dict.fromkeys(f"{failure[1]} ({failure[0]})" for failure in found if failure)
+        why = f": {'; '.join(reasons)}" if reasons else "; see `imgrec failures`"
+        raise QueryError(f"query {query}: this image has no {needed} vector{why}")
 
 
 def default_index(indexes_dir: Path) -> str:
@@ -168,6 +171,15 @@ def default_index(indexes_dir: Path) -> str:
     names = list_indexes(indexes_dir)
     combined = [name for name in names if name.startswith(COMBINED)]
     return max(combined, key=len) if combined else names[0] if names else "color"
+
+
+def explain_no_index(library: Library, registry: Registry, index: str) -> str:
+    """Say why an index that was asked for is not there, and what there is instead."""
+    if names := list_indexes(library.indexes_dir):
+        return f"no index {index!r} in {library.root}: there are {', '.join(names)}"
+    if any(registry.count_vectors(modality, known) for known, modality in registry.fingerprints().items()):
+        return f"no index in {library.root}: `imgrec ingest` builds it"
+    return f"nothing to search in {library.root}: no image has a vector, see `imgrec status`"
 
 
 def text_index(library: Library) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from embedders.machine import Machine
 from search.answers import Answer, Hit
-from search.errors import IndexDamagedError
+from search.errors import IndexDamagedError, IndexNotFoundError
 from search.fusion import combine
 from search.layout import IndexFolder, Member
-from search.queries import Limits, Query, QueryEmbedder, default_index, text_index
+from search.queries import Limits, Query, QueryEmbedder, default_index, explain_no_index, text_index
 from search.reader import open_reader
 from search.segment import Vectors
 from search.terms import Term
@@ -52,7 +52,10 @@ class Searcher:
         self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
         default = text_index(self.library) if for_text and not index else default_index(self.library.indexes_dir)
         self._folder = IndexFolder(self.library.indexes_dir, index or default)
-        self._open_reader()
+        try:
+            self._open_reader()
+        except IndexNotFoundError as error:
+            raise IndexNotFoundError(explain_no_index(self.library, self._registry, self.index)) from error
 
     def __enter__(self) -> "Searcher":
         return self
@@ -63,6 +66,11 @@ class Searcher:
     @property
     def index(self) -> str:
         return self._folder.name
+
+    @property
+    def photos(self) -> int:
+        """How many photos the index has, and so an answer hits at most."""
+        return self._reader.manifest.live
 
     @property
     def ef_search(self) -> int:

@@ -257,6 +257,15 @@ class Registry(Database):
         ).fetchone()
         return None if row is None else np.frombuffer(row[0], "<f4")
 
+    def vector_failure(self, fingerprint: str, image_id: int) -> tuple[str, str] | None:
+        """Return why an image has no vector of this kind, (status, reason), or None where nothing is known of it."""
+        row: tuple[str, str] | None = self.connection.execute(
+            """SELECT failure.status, failure.reason FROM images JOIN vector_failures AS failure USING (content_hash)
+               WHERE images.id = ? AND failure.fingerprint = ?""",
+            (image_id, fingerprint),
+        ).fetchone()
+        return row
+
     def copy_vectors(self, modality: str, fingerprint: str) -> int:
         """Give copies of known contents the vectors that those have; return how many."""
         table = vector_table(modality)

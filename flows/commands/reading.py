@@ -1,5 +1,7 @@
 """What a library holds: `imgrec status`, `failures`, `sql`."""
 
+import math
+
 import click
 
 from conf.settings import Settings
@@ -52,6 +54,8 @@ def failures(library: str | None, as_json: bool) -> None:
 def sql(statement: str, library: str | None, as_json: bool) -> None:
     """Ask the library in SQL (DuckDB). Views: `images`, and one per modality (image_id, path, vector).
 
+    BLOBs are printed as hex digits. In JSON, which has no such numbers, NaN and infinity are null.
+
     \b
     imgrec sql "select format, count(*) from images group by format"
     imgrec sql "select path, vector[1:4] from color limit 3"
@@ -66,7 +70,7 @@ def sql(statement: str, library: str | None, as_json: bool) -> None:
     names, rows = run_sql(home, statement, fingerprints)
     if as_json:
         for row in rows:
-            print_json(dict(zip(names, row, strict=True)))
+            print_json(_strict(dict(zip(names, row, strict=True))))
     else:
         print_rows(names, rows)
 
@@ -77,3 +81,16 @@ def _fingerprints(home: Library) -> dict[str, str]:
 
     embedders = create_embedders(home.modalities, home.vector_settings, home.models_dir)
     return {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
+
+
+def _strict(value: object) -> object:
+    """Make of DuckDB's values what JSON has: null of numbers that are none, hex digits of bytes, text of keys."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key.hex() if isinstance(key, bytes) else str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value

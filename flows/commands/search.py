@@ -1,6 +1,6 @@
 """`imgrec search`: what looks like this?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,20 @@ import click
 from conf.settings import Settings
 from flows.console import FAILED, complain, print_json, speak_plainly
 from flows.options import json_option, library_option, settings_options
+
+
+def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:
+    """Refuse before the search what no contact sheet can be written to."""
+    if value is None:
+        return None
+    path = Path(value)
+    if path.is_dir():
+        raise click.BadParameter(f"{value} is a folder: give the name of a file in it")
+    if path.suffix.lower() != ".png":
+        raise click.BadParameter(f"{value}: a contact sheet is a PNG, so its name has to end in .png")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{value}: there is no folder {path.parent}")
+    return path
 
 
 @click.command()
@@ -22,7 +36,8 @@ from flows.options import json_option, library_option, settings_options
 @settings_options("top_k", "ef_search", "device", "models_root")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
-@click.option("--preview", metavar="FILE", help="Write a contact sheet of the query and its hits, as PNG.")
+@click.option("--preview", metavar="FILE.png", callback=_sheet_path,
+              help="Write one contact sheet of all queries and their hits, as PNG.")  # fmt: skip
 @json_option
 @click.pass_obj
 def search(
@@ -35,7 +50,7 @@ def search(
     library: str | None,
     index: str | None,
     scores: str,
-    preview: str | None,
+    preview: Path | None,
     as_json: bool,
     **settings: str | None,
 ) -> None:
@@ -65,48 +80,67 @@ def search(
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
     failed = False
+    shown: list[tuple[Any, Path | None]] = []
     terms = parse_terms(texts, images, minus)
     if bool(terms) == bool(queries):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
     limits, for_text = chosen.limits(), any(term.is_text for term in terms)
     with Searcher(chosen.library, index, ef_search, **limits, machine=machine, for_text=for_text) as searcher:
+        if preview:
+            _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            _show(searcher, searcher.search_terms(terms, chosen.top_k), preview and Path(preview), None, as_json)
-        for number, query in enumerate(queries, 1):
+            shown.append((searcher.search_terms(terms, chosen.top_k), None))
+            _show(shown[-1][0], as_json)
+        for query in queries:
             try:
                 answer = searcher.search([query], chosen.top_k, scores == "all")[0]
             except QueryError as error:
                 complain(str(error))
                 failed = True
                 continue
-            path = preview and Path(preview)
-            if path and len(queries) > 1:  # one sheet a query
-                path = path.with_stem(f"{path.stem}-{number}")
-            _show(searcher, answer, path, searcher.query_file(answer.query), as_json)
+            shown.append((answer, searcher.query_file(query)))
+            _show(answer, as_json)
+        if preview and shown:
+            _write_sheet(preview, shown, Path(searcher.library.images_root), as_json)
     if failed:
         raise SystemExit(FAILED)
 
 
-def _show(searcher: Any, answer: Any, preview: Path | str | None, query_file: Path | None, as_json: bool) -> None:
+def _check_height(queries: int, hits: int) -> None:
+    from search.preview import MAX_HEIGHT, block_height
+
+    if (height := queries * block_height(hits)) > MAX_HEIGHT:
+        raise click.UsageError(
+            f"--preview: a contact sheet of so many hits ({queries:,} × {hits:,}) would be {height:,} pixels high, and "
+            f"{MAX_HEIGHT:,} is the limit: search for fewer at a time, or with a smaller --top-k"
+        )
+
+
+def _write_sheet(preview: Path, answers: Sequence[tuple[Any, Path | None]], images_root: Path, as_json: bool) -> None:
+    from search.preview import write_preview
+    from storage.images import printable
+
+    write_preview(preview, answers, images_root)
+    if not as_json:
+        click.echo(f"preview: {printable(str(preview))}")
+
+
+def _show(answer: Any, as_json: bool) -> None:
     if as_json:
         print_json(_answer_json(answer))
     else:
         from flows.tables import print_answer
 
         print_answer(answer)
-    if preview:
-        from search.preview import write_preview
-
-        write_preview(Path(preview), answer, query_file, Path(searcher.library.images_root))
-        if not as_json:
-            click.echo(f"preview: {preview}")
 
 
 def _answer_json(answer: Any) -> dict[str, object]:
+    from storage.images import printable
+
     keys = ("rank", "id", "path", "score", "scores")
     hits: Iterable[Any] = answer.hits
     return {
-        "query": answer.query.encode("utf-8", "backslashreplace").decode(),
+        "query": printable(answer.query),
         "index": answer.index,
         "hits": [{key: getattr(hit, key) for key in keys} for hit in hits],
     }

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from flows import libraries, train_sift
+from storage.library import create_library
+from storage.registry import Registry
 from tests.flows.conftest import Imgrec
 
 
@@ -137,7 +139,9 @@ def test_a_folder_without_photos_is_a_warning(imgrec: Imgrec, tmp_path: Path, li
     ran = imgrec("ingest", tmp_path / "empty", "--library", library)
     assert (ran.code, "no photos in" in ran.err) == (0, True)
     searched = imgrec("search", "id:1", "--library", library)
-    assert (searched.code, "no index" in searched.err) == (1, True)
+    assert searched.code == 1
+    assert "nothing to search" in searched.err
+    assert "imgrec status" in searched.err
 
 
 def test_too_many_failures_are_an_error_on_request(imgrec: Imgrec, photos: Path, library: Path) -> None:
@@ -253,13 +257,54 @@ def test_a_library_folder_that_is_no_text_is_refused(imgrec: Imgrec, photos: Pat
     assert (ran.code, "not UTF-8" in ran.err) == (2, True)
 
 
-def test_previews_are_pictures(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
+def test_a_preview_is_one_picture_of_all_queries(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     (photos / "cell.png").unlink()  # a hit whose photo is gone since has a placeholder
-    imgrec("search", "id:1", "id:2", "--library", library, "--preview", tmp_path / "hits.png")
-    for number in (1, 2):
-        with Image.open(tmp_path / f"hits-{number}.png") as sheet:
-            assert (sheet.format, sheet.width > 1000) == ("PNG", True)
+    (tmp_path / "new").mkdir()
+    sheets = [tmp_path / "new" / name for name in ("one.png", "hits.PNG")]
+    for queries, sheet in zip((["id:1"], ["id:1", "id:99", "id:2"]), sheets, strict=True):
+        ran = imgrec("search", *queries, "--library", library, "--top-k", 5, "--preview", sheet)
+        assert ran.out.splitlines()[-1] == f"preview: {sheet}"
+    assert sorted((tmp_path / "new").iterdir()) == sorted(sheets)
+    with Image.open(sheets[0]) as one, Image.open(sheets[1]) as two:
+        assert (one.format, two.format) == ("PNG", "PNG")
+        assert two.size == (one.width, 2 * one.height)
+        assert two.crop((0, 0, *one.size)).tobytes() == one.tobytes()
+    nothing = imgrec("search", "id:99", "--library", library, "--preview", tmp_path / "new" / "nothing.png")
+    assert (nothing.code, nothing.out) == (1, "")
+    assert sorted((tmp_path / "new").iterdir()) == sorted(sheets)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("noext", "has to end in .png"),
+        ("sheet.jpg", "has to end in .png"),
+        ("", "is a folder"),
+        ("folder.png", "is a folder"),
+        ("new/sheet.png", "there is no folder"),
+    ],
+)
+def test_a_preview_that_cannot_be_written_is_refused_before_the_search(
+    imgrec: Imgrec, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    ran = imgrec("search", "id:1", "--library", tmp_path / "none", "--preview", tmp_path / name)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in " ".join(ran.err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_preview_that_would_be_too_high_is_refused_before_the_search(
+    imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    where = ("--library", library, "--json", "--preview", tmp_path / "hits.png")
+    assert imgrec("search", "id:1", *where, "--top-k", 100_000).code == 0  # the library has only six
+    (tmp_path / "hits.png").unlink()
+    ran = imgrec("search", *["id:1"] * 60, *where)
+    assert (ran.code, ran.out, (tmp_path / "hits.png").exists()) == (2, "", False)
+    assert "(60 × 6) would be 36,960 pixels high, and 32,767 is the limit" in " ".join(ran.err.split())
 
 
 def test_searching_imports_neither_the_orchestrator_nor_torch(library: Path, imgrec: Imgrec, photos: Path) -> None:
@@ -281,6 +326,9 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
     (answer,) = imgrec("search", "id:3", "--library", library, "--json", "--preview", library / "x.png").lines
     shown = [hit["path"] for hit in answer["hits"]]
     assert "caf\\xe9 📷\n.png" in shown
+    (by_file,) = imgrec("search", photos / os.fsdecode(name), "--library", library, "--json").lines
+    assert by_file["query"] == f"{photos}/caf\\xe9 📷\n.png"
+    assert "caf\\xe9" in imgrec("search", photos / os.fsdecode(name), "--library", library).out
     with sqlite3.connect(library / "registry.sqlite") as connection:
         (raw,) = connection.execute("SELECT raw_path FROM images WHERE raw_path IS NOT NULL").fetchone()
     connection.close()
@@ -296,6 +344,23 @@ def test_no_name_commands_the_terminal(imgrec: Imgrec, photos: Path, library: Pa
     for said in (imgrec("failures", "--library", library).out, searched.err):
         assert "\\x1b[31mred\\n\\u202egnp.jpg" in re.sub(r"\s", "", said)
         assert all(letter.isprintable() or letter == "\n" for letter in said)
+
+
+def test_rows_of_sql_are_json_whatever_their_values(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:
+    home = create_library(library, tmp_path, ("color",), {"bins": [8, 8, 8], "decode_min_side": 448})
+    with Registry.open_for_writing(home.registry_path):
+        pass
+    statement = """SELECT 'nan'::FLOAT AS nan, '-inf'::DOUBLE AS inf, '\\x00\\xFF'::BLOB AS blob, 1.5 AS decimal,
+                   [1.5, 'inf'::FLOAT] AS list, {'a': 'nan'::FLOAT, 'b': 'x'::BLOB} AS struct,
+                   MAP {'x'::BLOB: 2, 'y'::BLOB: NULL} AS map, DATE '2026-01-02' AS day"""
+    ran = imgrec("sql", statement, "--library", library, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out, parse_constant=pytest.fail) == {
+        "nan": None, "inf": None, "blob": "00ff", "decimal": "1.5", "list": [1.5, None],
+        "struct": {"a": None, "b": "78"}, "map": {"78": 2, "79": None}, "day": "2026-01-02",
+    }  # fmt: skip
+    table = imgrec("sql", "SELECT '\\x00\\xFF'::BLOB AS blob, 'nan'::FLOAT AS nan", "--library", library).out
+    assert table.split()[-2:] == ["00ff", "nan"]
 
 
 def test_every_command_explains_itself(imgrec: Imgrec) -> None:

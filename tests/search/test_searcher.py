@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,12 @@ from embedders.errors import EmbedderParameterError
 from search import Answer, Searcher
 from search.errors import IndexNotFoundError, QueryError
 from search.layout import IndexFolder
-from search.preview import CAPTION, COLUMNS, MARGIN, TILE, write_preview
+from search.preview import CAPTION, COLUMNS, MARGIN, TILE, block_height, write_preview
 from storage.errors import LibraryNotFoundError
 from storage.images import decode
-from storage.library import Library
+from storage.library import Library, create_library
 from storage.registry import Registry
-from tests.search.conftest import make_library
+from tests.search.conftest import SETTINGS, make_library
 from tests.search.libraries import ingest
 
 COFFEE_COPY = os.fsdecode(b"sub/caf\xe9.png")
@@ -133,6 +134,22 @@ def test_an_image_without_a_vector_is_told(pictures: Library, searcher: Searcher
         searcher.search([f"id:{ids_of(pictures)['broken.jpg']}"])
 
 
+def test_an_image_in_which_a_modality_finds_nothing_is_told_why(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((200, 150), 80).save(tmp_path / "photos" / "noise.png")
+    Image.new("RGB", (200, 150), "teal").save(tmp_path / "photos" / "plain.png")
+    settings = {**SETTINGS, "sift_model": "default"}
+    library = create_library(tmp_path / "library", tmp_path / "photos", ("color", "sift"), settings)
+    ingest(library)
+    query = f"id:{ids_of(library)['plain.png']}"
+    with Searcher(library.root) as searcher:
+        assert searcher.index == "combo_color_sift"
+        assert searcher.search([query])[0].hits[0].path == "plain.png"  # its colours are enough
+    why = r"this image has no sift vector: sift finds nothing to describe \(no_features\)$"
+    with Searcher(library.root, "sift") as searcher, pytest.raises(QueryError, match=why):
+        searcher.search([query])
+
+
 @pytest.mark.parametrize("query", ["nowhere.jpg", "~nobody-of-this-name.jpg", ".", "", "caf\udce9.png", "id:x", "ID:1"])
 def test_a_file_that_cannot_be_read_is_told(searcher: Searcher, query: str) -> None:
     with pytest.raises(QueryError, match=r"cannot be read \(.+\): give the path of an image, or id:N") as caught:
@@ -160,8 +177,18 @@ def test_a_home_folder_is_found(pictures: Library, searcher: Searcher, monkeypat
 def test_there_must_be_a_library_and_an_index(pictures: Library, tmp_path: Path) -> None:
     with pytest.raises(LibraryNotFoundError):
         Searcher(tmp_path)
-    with pytest.raises(IndexNotFoundError, match="no index 'nose'"):
+    with pytest.raises(IndexNotFoundError, match=r"no index 'nose' in .*: there are color$"):
         Searcher(pictures.root, index="nose")
+
+
+def test_a_library_without_indexes_says_whether_an_ingest_makes_them(own: Library) -> None:
+    shutil.rmtree(own.indexes_dir)
+    with pytest.raises(IndexNotFoundError, match=r"no index in .*: `imgrec ingest` builds it"):
+        Searcher(own.root)
+    with Registry.open_for_writing(own.registry_path) as registry:
+        registry.connection.execute("DELETE FROM color_vectors")
+    with pytest.raises(IndexNotFoundError, match=r"nothing to search in .*: no image has a vector, see"):
+        Searcher(own.root)
 
 
 # While the library changes
@@ -239,14 +266,14 @@ def preview_size(cells: int) -> tuple[int, int]:
     return columns * (TILE + MARGIN) + MARGIN, -(-cells // columns) * (TILE + CAPTION + MARGIN) + MARGIN
 
 
-def tile_of(sheet: Image.Image, place: int) -> NDArray[np.uint8]:
+def tile_of(sheet: Image.Image, place: int, top: int = 0) -> NDArray[np.uint8]:
     x = MARGIN + place % COLUMNS * (TILE + MARGIN)
-    y = MARGIN + place // COLUMNS * (TILE + CAPTION + MARGIN)
+    y = top + MARGIN + place // COLUMNS * (TILE + CAPTION + MARGIN)
     return np.asarray(sheet.crop((x, y, x + TILE, y + TILE)))
 
 
 def preview(library: Library, answer: Answer, query_file: Path, target: Path) -> Image.Image:
-    write_preview(target, answer, query_file, Path(library.images_root))
+    write_preview(target, [(answer, query_file)], Path(library.images_root))
     with Image.open(target) as sheet:
         assert sheet.format == "PNG"
         return sheet.convert("RGB")
@@ -262,6 +289,24 @@ def test_a_preview_shows_the_query_and_every_hit(
     assert np.array_equal(tile_of(sheet, 0), tile_of(sheet, 1))
     assert all(tile_of(sheet, place).std() > 20 for place in range(top_k + 1))
     assert os.listdir(tmp_path / "new") == ["hits.png"]
+
+
+def test_a_preview_of_several_queries_is_one_sheet(pictures: Library, searcher: Searcher, tmp_path: Path) -> None:
+    queries = [photo(pictures, name) for name in ("astronaut.png", "flower.jpg", "rocket.jpg")]
+    few, more = searcher.search(queries[:2], top_k=2), searcher.search(queries[2:], top_k=7)
+    answers = list(zip([*few, *more], queries, strict=True))
+    heights = [preview_size(cells)[1] for cells in (3, 3, 8)]
+
+    write_preview(tmp_path / "hits.PNG", answers, Path(pictures.images_root))
+
+    with Image.open(tmp_path / "hits.PNG") as sheet:
+        assert sheet.size == (preview_size(8)[0], sum(heights))
+        tops = [0, heights[0], heights[0] + heights[1]]
+        for (answer, query), top in zip(answers, tops, strict=True):
+            alone = preview(pictures, answer, query, tmp_path / "alone.png")
+            assert block_height(len(answer.hits)) == alone.height
+            assert sheet.crop((0, top, alone.width, top + alone.height)).tobytes() == alone.tobytes()
+            assert np.array_equal(tile_of(sheet, 0, top), tile_of(sheet, 1, top))
 
 
 def test_a_preview_shows_hits_whose_files_are_gone_as_such(own: Library, tmp_path: Path) -> None:
