@@ -12,7 +12,8 @@ from embedders.downloads import Progress, Remote, download
 from embedders.dreamsim_types import PREFIX
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, check_model_name, find_model, stage
-from embedders.openclip_files import CONFIG, WEIGHTS, describe_model, known_config, store_weights
+from embedders.openclip_config import CONFIG, known_config
+from embedders.openclip_files import WEIGHTS, describe_model, store_weights
 
 # Told a file's name, its bytes so far, and its bytes at the end, where they are known.
 FileProgress = Callable[[str, int, int | None], None]

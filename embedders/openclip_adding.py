@@ -9,16 +9,8 @@ from typing import Any
 
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, find_model, stage
-from embedders.openclip_files import (
-    CONFIG,
-    STATED,
-    describe_model,
-    find_weights,
-    known_config,
-    make_config,
-    read_config,
-    store_weights,
-)
+from embedders.openclip_config import CONFIG, STATED, architecture, known_config, make_config, read_config
+from embedders.openclip_files import describe_model, find_weights, store_weights
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,7 @@ def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
             near = ", ".join(difflib.get_close_matches(stated.arch, list_models(), 3)) or "see open_clip.list_models()"
             raise ModelFileError(f"--arch {stated.arch}: open_clip has no such architecture ({near})")
     known = {} if published is None else published["preprocess_cfg"]
+    _refuse_other_architecture(stated.like or name, model, published)
     gelu = _agreed_gelu(name, model, published, stated)
     if stated.like is None:
         _refuse_contradiction(name, known, stated.preprocessing)
@@ -85,6 +78,7 @@ def _of_folder(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     published = _published(stated.like) if stated.like else known_config(name)
     if stated.arch is not None:
         raise ModelFileError(f"{path / CONFIG} states the architecture: leave out --arch")
+    _refuse_other_architecture(stated.like or name, config["model_cfg"], published)
     gelu = _agreed_gelu(name, config["model_cfg"], published, stated)
     inside = {key: config["preprocess_cfg"][key] for key in STATED if config["preprocess_cfg"].get(key) is not None}
     _refuse_contradiction(name, inside, stated.preprocessing)
@@ -100,6 +94,16 @@ def _published(name: str) -> dict[str, Any]:
     if (config := known_config(name)) is None:
         raise ModelFileError(f"--like {name}: open_clip publishes no such `arch.tag`")
     return config
+
+
+def _refuse_other_architecture(name: str, model: Mapping[str, Any], published: Mapping[str, Any] | None) -> None:
+    if published is None:
+        return
+    known, given = architecture(published["model_cfg"]), architecture(model)
+    other = [key for key in {**known, **given} if known.get(key) != given.get(key)]
+    if other:
+        differ = ", ".join(f"{key} {given.get(key)} instead of {known.get(key)}" for key in other[:3])
+        raise ModelFileError(f"this is another architecture than {name} ({differ}): give it a name of its own")
 
 
 def _agreed_gelu(

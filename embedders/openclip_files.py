@@ -1,10 +1,6 @@
-"""A model of open_clip as a folder: open_clip_config.json, open_clip_model.safetensors; loaded by open_clip's own code.
-
-The config states what must never be guessed: QuickGELU or GELU, mean and standard deviation, how pictures are resized.
-"""
+"""A model of open_clip as a folder: its config and open_clip_model.safetensors; loaded by open_clip's own code."""
 
 import hashlib
-import json
 import pickle
 import shutil
 import warnings
@@ -16,12 +12,10 @@ from typing import Any
 
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, describe_files
+from embedders.openclip_config import STATED, read_config, unstated
 
-CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 MODALITY = "openclip"
-STATED = ("mean", "std", "interpolation", "resize_mode")
-INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
 # What TorchScript archives of OpenAI hold beside weights.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 # What torch, safetensors and open_clip raise when a file is not what they expect.
@@ -29,59 +23,6 @@ _LOADING_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError, EOFError, StopIteration,
     pickle.UnpicklingError,
 )  # fmt: skip
-
-
-def known_config(name: str) -> dict[str, Any] | None:
-    """The config of an `arch.tag` that open_clip knows; None if it knows no such pretrained model.
-
-    Raises:
-        ModelFileError: this architecture was not trained with these weights, or cannot be used offline.
-    """
-    from open_clip import get_model_config
-    from open_clip.pretrained import get_pretrained_cfg
-
-    arch, _, tag = name.rpartition(".")
-    pretrained = get_pretrained_cfg(arch, tag)
-    if not pretrained:
-        return None
-    model = get_model_config(arch)
-    if model["text_cfg"].get("hf_model_name"):
-        raise ModelFileError(
-            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
-        )
-    quick_gelu = bool(pretrained.get("quick_gelu"))
-    if bool(model.get("quick_gelu")) != quick_gelu:
-        right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
-        raise ModelFileError(f"{name}: these weights were trained with QuickGELU, which this name is without: {right}")
-    stated = {key: pretrained[key] for key in STATED}
-    return make_config(model, quick_gelu, stated)
-
-
-def make_config(model: Mapping[str, Any], quick_gelu: bool, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    """What open_clip_config.json says of an architecture with everything stated."""
-    return {"model_cfg": {**model, "quick_gelu": quick_gelu}, "preprocess_cfg": dict(preprocessing)}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a folder's config.
-
-    Raises:
-        ModelFileError: there is none, or it is none.
-    """
-    path = folder / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
-        return {"model_cfg": dict(config["model_cfg"]), "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror}): it describes a model of open_clip") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
-
-
-def unstated(config: Mapping[str, Any]) -> list[str]:
-    """What a config leaves to open_clip's defaults, which may be wrong without a sign."""
-    missing = [] if "quick_gelu" in config["model_cfg"] else ["quick_gelu"]
-    return missing + [key for key in STATED if config["preprocess_cfg"].get(key) is None]
 
 
 def find_weights(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from embedders.model_sources import OPENAI, fetch_model
 from embedders.model_store import find_model, list_models
 from embedders.openclip import OpenClipEmbedder
 from embedders.openclip_adding import Stated, add_openclip
-from embedders.openclip_files import known_config
+from embedders.openclip_config import known_config
 from tests.embedders.learned import photos
 from tests.embedders.openclip_files import MEAN, PREPROCESSING, STD, TINY, make_weights, write_folder
 from tests.embedders.server import Site, serving
@@ -311,6 +311,44 @@ def test_what_is_said_of_a_published_name_cannot_be_otherwise(site: Site, origin
     folder = write_folder(tmp_path / "gelu", {**TINY, "quick_gelu": False})
     with pytest.raises(ModelFileError, match="is it QuickGELU"):
         add_openclip(tmp_path, NAME, folder)
+
+
+ANOTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "dimensions": ({"embed_dim": 32}, r"embed_dim 32 instead of 48"),
+    "same shapes": (
+        {"vision_cfg": {**TINY["vision_cfg"], "head_width": 32}},
+        "head_width 32 instead of 16",
+    ),
+    "a constant": ({"vision_cfg": {**TINY["vision_cfg"], "norm_kwargs": {"eps": 1e-3}}}, "norm_kwargs"),
+    "a default": ({"text_cfg": {**TINY["text_cfg"], "pool_type": "eos"}}, r"pool_type eos instead of argmax"),
+}
+
+
+@pytest.mark.parametrize("case", ANOTHER)
+def test_a_published_name_takes_its_own_architecture_only(site: Site, tmp_path: Path, case: str) -> None:
+    change, message = ANOTHER[case]
+    folder = write_folder(tmp_path / "other", {**TINY, **change})
+    message = rf"^this is another architecture than Tiny-quickgelu\.openai \(.*{message}.*\): give it a name of its own"
+    for name, stated in ((NAME, Stated()), ("mine", Stated(like=NAME))):
+        with pytest.raises(ModelFileError, match=message):
+            add_openclip(tmp_path / "models", name, folder, stated)
+    assert add_openclip(tmp_path / "models", "mine", folder).name == "mine"
+
+
+def test_another_architecture_that_is_named_is_not_stored_under_a_published_name(
+    site: Site, original: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFileError, match=r"another architecture than Tiny-quickgelu\.openai \(embed_dim 512 inst"):
+        add_openclip(tmp_path, NAME, original / "open_clip_model.safetensors", Stated("ViT-B-32-quickgelu"))
+
+
+def test_the_same_architecture_in_other_words_is_taken(site: Site, tmp_path: Path) -> None:
+    vision = {**TINY["vision_cfg"], "image_size": [224, 224], "mlp_ratio": 4, "patch_dropout": 0.5, "timm_drop": 0.1}
+    text = {**TINY["text_cfg"], "hf_tokenizer_name": "", "hf_model_pretrained": False, "pool_type": "argmax"}
+    folder = write_folder(tmp_path / "same", TINY)
+    model = {**TINY, "vision_cfg": vision, "text_cfg": text, "init_logit_scale": 2.0, "custom_text": False}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+    assert add_openclip(tmp_path / "models", NAME, folder).facts["quick_gelu"] is True
 
 
 def test_a_folder_that_leaves_something_to_defaults_has_to_be_completed(original: Path, tmp_path: Path) -> None:
