@@ -16,6 +16,11 @@ from embedders.openclip_config import STATED, read_config, unstated
 
 WEIGHTS = "open_clip_model.safetensors"
 MODALITY = "openclip"
+# What open_clip.factory._find_checkpoint_in_dir prefers in a folder, in this order; then safetensors to all others.
+_PREFERRED = (
+    WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
 # What TorchScript archives of OpenAI hold beside weights.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 # What torch, safetensors and open_clip raise when a file is not what they expect.
@@ -26,16 +31,20 @@ _LOADING_ERRORS = (
 
 
 def find_weights(folder: Path) -> Path:
-    """The one file of weights in a folder.
+    """The file of weights in a folder that open_clip takes, as long as more than the alphabet says so.
 
     Raises:
-        ModelFileError: there is none, or open_clip would have to choose.
+        ModelFileError: there is none, or open_clip would take the first one by the alphabet.
     """
     found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise ModelFileError(f"{folder} must hold one file of weights (.safetensors, .bin, .pt, .pth), not {names}")
-    return found[0]
+    preferred = [path for name in _PREFERRED for path in found if path.name == name]
+    safe = [path for path in found if path.suffix == ".safetensors"]
+    choice = preferred[:1] or safe or found
+    if len(choice) != 1:
+        names = ", ".join(path.name for path in choice) or "none"
+        allowed = f".safetensors, .bin, .pt, .pth; or one called {WEIGHTS}"
+        raise ModelFileError(f"{folder} must hold one file of weights ({allowed}), not {names}")
+    return choice[0]
 
 
 def store_weights(source: Path, folder: Path) -> None:

@@ -129,8 +129,9 @@ def add(
 ) -> None:  # fmt: skip
     """Store a model of open_clip of your own under NAME.
 
-    PATH is a folder as open_clip's `local-dir:` has it (open_clip_config.json and weights), or a checkpoint. Nothing is
-    taken for granted: what neither a config nor a published model of that NAME says has to be said here.
+    PATH is a folder as open_clip's `local-dir:` has it (open_clip_config.json and weights, as the Hugging Face Hub has
+    them too), or a checkpoint. Nothing is taken for granted: what neither a config nor a published model of that NAME
+    says has to be said here.
 
     Of `dreamsim.` and a type, PATH is a folder that the library DreamSim used as its cache_dir (./models by default),
     and everything is known.
@@ -143,13 +144,15 @@ def add(
     """
     from embedders.dreamsim_adding import add_dreamsim
     from embedders.dreamsim_types import PREFIX
+    from embedders.model_store import LOCAL_DIR
     from embedders.openclip_adding import Stated, add_openclip
 
     root = Settings.load(models_root=models_root).models_root
+    source = Path(path.removeprefix(LOCAL_DIR))
     if name.startswith(PREFIX):
         if any(value is not None for value in (licence, quick_gelu, mean, std, *stated.values())):
             raise click.UsageError(f"{name} is known in full: leave out what is said of it")
-        _say_stored(add_dreamsim(root, name, Path(path)), as_json)
+        _say_stored(add_dreamsim(root, name, source), as_json)
         return
     said = Stated(
         quick_gelu=None if quick_gelu is None else quick_gelu == "yes",
@@ -157,7 +160,7 @@ def add(
         std=_three(std, "--std"),
         **stated,
     )
-    model = add_openclip(root, name, Path(path), said, licence or "not stated")
+    model = add_openclip(root, name, source, said, licence or "not stated")
     _say_stored(model, as_json)
 
 

@@ -21,6 +21,7 @@ from embedders.model_store import find_model, list_models
 from embedders.openclip import OpenClipEmbedder
 from embedders.openclip_adding import Stated, add_openclip
 from embedders.openclip_config import known_config
+from embedders.openclip_files import find_weights
 from tests.embedders.learned import photos
 from tests.embedders.openclip_files import MEAN, PREPROCESSING, STD, TINY, make_weights, write_folder
 from tests.embedders.server import Site, serving
@@ -453,8 +454,9 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
         with pytest.raises(ModelFileError, match="is no description of a model of open_clip"):
             add_openclip(tmp_path / "models", "mine", tmp_path / "empty")
     folder = write_folder(tmp_path / "two")
-    (folder / "model.bin").write_bytes(b"")
-    with pytest.raises(ModelFileError, match=r"must hold one file of weights .* not model\.bin, open_clip_model"):
+    (folder / "open_clip_model.safetensors").rename(folder / "one.safetensors")
+    (folder / "two.safetensors").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"must hold one file of weights .* not one\.safetensors, two\."):
         add_openclip(tmp_path / "models", "mine", folder)
     folder = write_folder(tmp_path / "odd", TINY)
     (folder / "open_clip_config.json").write_text(
@@ -462,6 +464,27 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
     )
     with pytest.raises(ModelFileError, match="is not loaded by open_clip"):
         add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_of_several_files_of_weights_the_one_is_taken_that_open_clip_takes(tmp_path: Path) -> None:
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    folder = write_folder(tmp_path / "snapshot")
+    safe = (folder / "open_clip_model.safetensors").read_bytes()
+    add_openclip(tmp_path / "models", "one", folder)
+    names = [
+        "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+        "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth", "other.safetensors", "other.bin",
+    ]  # fmt: skip
+    for name in names:
+        (folder / name).write_bytes(b"not read")
+    add_openclip(tmp_path / "models", "several", folder)
+    assert find_model(tmp_path / "models", "several").digest == find_model(tmp_path / "models", "one").digest
+    for name in ("open_clip_model.safetensors", *names):
+        assert find_weights(folder) == Path(_find_checkpoint_in_dir(folder)) == folder / name
+        (folder / name).unlink()
+    (folder / "epoch_9.pt").write_bytes(safe)
+    assert find_weights(folder).name == "epoch_9.pt"
 
 
 def test_a_store_that_cannot_be_written_is_told(original: Path) -> None:

@@ -48,6 +48,15 @@ def test_models_are_added_listed_and_checked(imgrec: Imgrec, root: Path, origina
     assert imgrec("models", "check", "--json").lines[0]["ok"] is False
 
 
+def test_a_folder_may_be_given_as_open_clip_has_it(imgrec: Imgrec, root: Path, original: Path, photos: Path) -> None:
+    assert imgrec("models", "add", "tiny", f"local-dir:{original}").code == 0
+    ran = imgrec("ingest", photos, "--modality", "openclip", "--openclip-model", f"local-dir:{original}")
+    assert (ran.code, ran.err) == (
+        1,
+        f"imgrec: error: local-dir:{original} is a folder: `imgrec models add NAME {original}` first, then give NAME\n",
+    )
+
+
 def test_a_damaged_model_hides_no_other(imgrec: Imgrec, root: Path, original: Path) -> None:
     for name in ("one", "two"):
         imgrec("models", "add", name, original)
