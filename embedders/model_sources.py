@@ -12,21 +12,13 @@ from embedders.downloads import Progress, Remote, download
 from embedders.dreamsim_types import PREFIX
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, check_model_name, find_model, stage
-from embedders.openclip_config import CONFIG, known_config
+from embedders.openclip_config import CONFIG, known_config, licence_of
 from embedders.openclip_files import WEIGHTS, describe_model, store_weights
 
 # Told a file's name, its bytes so far, and its bytes at the end, where they are known.
 FileProgress = Callable[[str, int, int | None], None]
 
 HUB, OPENAI = "hub", "openai"
-# By how a tag begins; what is not here is said on the page that a model comes from.
-LICENCES = {
-    "openai": "MIT (OpenAI CLIP)",
-    "laion": "MIT",
-    "datacomp_": "MIT",
-    "commonpool_": "MIT",
-    "metaclip": "CC-BY-NC-4.0: not for commercial use",
-}
 
 
 @dataclass(frozen=True)
@@ -156,7 +148,7 @@ def _openclip_source(name: str, preferred: str) -> Source:
         hint = f": {', '.join(near)}?" if near else "; `imgrec models add` takes a model of your own"
         raise ModelFileError(f"open_clip publishes no {name}{hint}")
     published = get_pretrained_cfg(arch, tag)
-    licence = next((said for begin, said in LICENCES.items() if tag.startswith(begin)), "see where it is from")
+    licence = licence_of(name) or "see where it is from"
 
     def finish(folder: Path, paths: Sequence[Path], origin: str) -> StoredModel:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))

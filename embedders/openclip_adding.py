@@ -9,7 +9,16 @@ from typing import Any
 
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, find_model, stage
-from embedders.openclip_config import CONFIG, STATED, architecture, known_config, make_config, read_config
+from embedders.openclip_config import (
+    CONFIG,
+    STATED,
+    architecture,
+    check_preprocessing,
+    known_config,
+    licence_of,
+    make_config,
+    read_config,
+)
 from embedders.openclip_files import describe_model, find_weights, store_weights
 
 
@@ -31,7 +40,7 @@ class Stated:
 
 
 def add_openclip(
-    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str = "not stated"
+    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str | None = None
 ) -> StoredModel:
     """Store a model under a name; what it is called decides nothing, unless open_clip publishes an `arch.tag` of it.
 
@@ -43,6 +52,7 @@ def add_openclip(
         raise ModelFileError(f"{path} is not there")
     config = _of_folder(name, path, stated) if path.is_dir() else _of_file(name, path, stated)
     weights = find_weights(path) if path.is_dir() else path
+    licence = licence or (licence_of(name) if known_config(name) else None) or "not stated"
     with stage(models_root, name) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
         store_weights(weights, folder)
@@ -53,6 +63,7 @@ def add_openclip(
 def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     from open_clip import get_model_config, list_models
 
+    check_preprocessing(stated.preprocessing)
     published = _published(stated.like) if stated.like else known_config(name)
     if stated.arch is None and published is None:
         raise ModelFileError(f"{path}: name its architecture with --arch, or a published model it is --like")
@@ -67,23 +78,24 @@ def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     known = {} if published is None else published["preprocess_cfg"]
     _refuse_other_architecture(stated.like or name, model, published)
     gelu = _agreed_gelu(name, model, published, stated)
-    if stated.like is None:
-        _refuse_contradiction(name, known, stated.preprocessing)
+    _refuse_contradiction(stated.like or name, known, stated.preprocessing)
     preprocessing = {**known, **stated.preprocessing}
     return _complete(name, make_config(model, gelu, preprocessing) if gelu is not None else None, preprocessing)
 
 
 def _of_folder(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     config = read_config(path)
+    for said in (config["preprocess_cfg"], stated.preprocessing):
+        check_preprocessing(said)
     published = _published(stated.like) if stated.like else known_config(name)
     if stated.arch is not None:
         raise ModelFileError(f"{path / CONFIG} states the architecture: leave out --arch")
     _refuse_other_architecture(stated.like or name, config["model_cfg"], published)
     gelu = _agreed_gelu(name, config["model_cfg"], published, stated)
     inside = {key: config["preprocess_cfg"][key] for key in STATED if config["preprocess_cfg"].get(key) is not None}
-    _refuse_contradiction(name, inside, stated.preprocessing)
+    _refuse_contradiction(str(path / CONFIG), inside, stated.preprocessing)
     known = {} if published is None else published["preprocess_cfg"]
-    _refuse_contradiction(name, known, inside)
+    _refuse_contradiction(stated.like or name, known, {**inside, **stated.preprocessing})
     preprocessing = {**config["preprocess_cfg"], **known, **inside, **stated.preprocessing}
     return _complete(
         name, make_config(config["model_cfg"], gelu, preprocessing) if gelu is not None else None, preprocessing
@@ -122,10 +134,10 @@ def _agreed_gelu(
     return bool(values.pop()) if values else None
 
 
-def _refuse_contradiction(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _refuse_contradiction(who: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if key in known and _same(known[key]) != _same(value):
-            raise ModelFileError(f"{name}: {key} is {_same(known[key])} by what is known of it, and not {_same(value)}")
+            raise ModelFileError(f"{who} says that {key} is {_same(known[key])}, and not {_same(value)}")
 
 
 def _same(value: Any) -> Any:

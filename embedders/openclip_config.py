@@ -4,7 +4,7 @@ It states what must never be guessed: QuickGELU or GELU, mean and standard devia
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,23 @@ from embedders.errors import ModelFileError
 CONFIG = "open_clip_config.json"
 STATED = ("mean", "std", "interpolation", "resize_mode")
 INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
+# By how a published model's tag begins; of others, the page that they come from says it.
+LICENCES = {
+    "openai": "MIT (OpenAI CLIP)",
+    "laion": "MIT",
+    "datacomp_": "MIT",
+    "commonpool_": "MIT",
+    "metaclip": "CC-BY-NC-4.0: not for commercial use",
+}
+# What values of the preprocessing are right, in words and to a function.
+_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "mean": ("three numbers of 0…1", lambda value: _are_three(value, lambda number: 0 <= number <= 1)),
+    "std": ("three numbers above 0, up to 1", lambda value: _are_three(value, lambda number: 0 < number <= 1)),
+    "interpolation": (" or ".join(INTERPOLATIONS), lambda value: value in INTERPOLATIONS),
+    "resize_mode": (" or ".join(RESIZE_MODES), lambda value: value in RESIZE_MODES),
+    "fill_color": ("a whole number of 0…255", lambda value: type(value) is int and 0 <= value <= 255),
+    "mode": ("RGB", lambda value: value == "RGB"),
+}
 TOWERS = ("vision_cfg", "text_cfg")
 # What a config says of training, and of where weights and tokenizers are from, which changes no vector.
 _NO_ARCHITECTURE = ("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained", "hf_model_pretrained")
@@ -45,8 +62,15 @@ def known_config(name: str) -> dict[str, Any] | None:
     return make_config(model, quick_gelu, stated)
 
 
+def licence_of(name: str) -> str | None:
+    """The licence of the weights of a published `arch.tag`; None where only their page says it."""
+    tag = name.rpartition(".")[2]
+    return next((said for begin, said in LICENCES.items() if tag.startswith(begin)), None)
+
+
 def make_config(model: Mapping[str, Any], quick_gelu: bool, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """What open_clip_config.json says of an architecture with everything stated."""
+    check_preprocessing(preprocessing)
     return {"model_cfg": {**model, "quick_gelu": quick_gelu}, "preprocess_cfg": dict(preprocessing)}
 
 
@@ -65,6 +89,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} cannot be read ({error.strerror}): it describes a model of open_clip") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
+
+
+def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:
+    """Refuse what open_clip would take and nobody can mean; a value that is None is not said.
+
+    Raises:
+        ModelFileError: a value is none of those that are allowed.
+    """
+    for key, (allowed, is_allowed) in _ALLOWED.items():
+        if (value := preprocessing.get(key)) is not None and not is_allowed(value):
+            said = list(value) if isinstance(value, tuple) else value
+            raise ModelFileError(f"{key} is {said!r}, and has to be {allowed}")
 
 
 def unstated(config: Mapping[str, Any]) -> list[str]:
@@ -94,3 +130,11 @@ def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
         **{f"vision_cfg.{key}": value for key, value in vision.items()},
         **{f"text_cfg.{key}": value for key, value in text.items()},
     }
+
+
+def _are_three(value: Any, is_allowed: Callable[[float], bool]) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(type(number) in (int, float) and is_allowed(number) for number in value)
+    )

@@ -160,7 +160,7 @@ def add(
         std=_three(std, "--std"),
         **stated,
     )
-    model = add_openclip(root, name, source, said, licence or "not stated")
+    model = add_openclip(root, name, source, said, licence)
     _say_stored(model, as_json)
 
 

@@ -8,6 +8,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,10 +265,11 @@ def test_a_checkpoint_of_which_all_is_stated_is_added(site: Site, original: Path
     by_name = add_openclip(tmp_path, NAME, weights)
     by_likeness = add_openclip(tmp_path, "like", weights, Stated(like=NAME), "mine")
     assert by_flags.facts == by_name.facts == by_likeness.facts
-    assert (by_flags.licence, by_likeness.licence) == ("not stated", "mine")
+    assert (by_flags.licence, by_likeness.licence, by_name.licence) == ("not stated", "mine", "MIT (OpenAI CLIP)")
+    assert add_openclip(tmp_path, NAME, original, licence="mine").licence == "mine"
     assert np.array_equal(vectors(tmp_path, "flags"), vectors(tmp_path, NAME))
-    other = add_openclip(tmp_path, "mixed", weights, Stated(like=NAME, mean=(0.5,) * 3, std=(0.5,) * 3))
-    assert other.facts == {**by_name.facts, "mean": [0.5] * 3, "std": [0.5] * 3}
+    agreed = add_openclip(tmp_path, "agreed", weights, Stated(like=NAME, mean=MEAN, interpolation="bicubic"))
+    assert agreed.facts == by_name.facts
 
 
 def test_a_training_checkpoint_is_taken_for_its_weights(site: Site, original: Path, tmp_path: Path) -> None:
@@ -304,14 +306,62 @@ def test_what_is_not_stated_is_asked_for(site: Site, original: Path, tmp_path: P
 
 
 def test_what_is_said_of_a_published_name_cannot_be_otherwise(site: Site, original: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"mean is \[0\.48.* by what is known of it, and not \[0\.5"):
-        add_openclip(tmp_path, NAME, original / "open_clip_model.safetensors", Stated(mean=(0.5,) * 3))
+    message = r"^Tiny-quickgelu\.openai says that mean is \[0\.48.*, and not \[0\.5"
+    for name, like in ((NAME, None), ("mine", NAME)):
+        with pytest.raises(ModelFileError, match=message):
+            add_openclip(tmp_path, name, original / "open_clip_model.safetensors", Stated(mean=(0.5,) * 3, like=like))
+    folder = write_folder(tmp_path / "silent", TINY, {})
+    with pytest.raises(ModelFileError, match=message):
+        add_openclip(tmp_path, "mine", folder, Stated(mean=(0.5,) * 3, like=NAME))
     folder = write_folder(tmp_path / "other", TINY, {**PREPROCESSING, "std": (0.5,) * 3})
-    with pytest.raises(ModelFileError, match=r"std is \[0\.26.* by what is known of it, and not \[0\.5"):
+    with pytest.raises(ModelFileError, match=r"std is \[0\.26.*, and not \[0\.5"):
         add_openclip(tmp_path, NAME, folder)
     folder = write_folder(tmp_path / "gelu", {**TINY, "quick_gelu": False})
     with pytest.raises(ModelFileError, match="is it QuickGELU"):
         add_openclip(tmp_path, NAME, folder)
+
+
+NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
+    "no number": ({"mean": (0.5, float("nan"), 0.5)}, r"mean is \[0\.5, nan, 0\.5\], and has to be three numbers of 0"),
+    "infinite": ({"std": (float("inf"),) * 3}, r"std is \[inf, inf, inf\], and has to be three numbers above"),
+    "zero": ({"std": (0.2, 0.2, 0.0)}, r"std is \[0\.2, 0\.2, 0\.0\], and has"),
+    "of 255": ({"mean": (122.0, 116.0, 104.0)}, r"mean is \[122\.0, 116\.0, 104\.0\], and has"),
+    "negative": ({"mean": (-0.1, 0.5, 0.5)}, r"mean is \[-0\.1"),
+    "two": ({"mean": (0.5, 0.5)}, r"mean is \[0\.5, 0\.5\], and has"),
+    "words": ({"std": ("0.5", "0.5", "0.5")}, r"std is \['0\.5', "),
+    "one word": ({"mean": "0.5"}, r"mean is '0\.5', and has"),
+    "one number": ({"mean": 0.5}, r"mean is 0\.5, and has"),
+    "interpolation": ({"interpolation": "nearest"}, "interpolation is 'nearest', and has to be bicubic or bilinear"),
+    "resize_mode": ({"resize_mode": "foo"}, "resize_mode is 'foo', and has to be shortest or longest or squash"),
+    "a list": ({"resize_mode": ["squash"]}, r"resize_mode is \['squash'\], and has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_preprocessing_that_nobody_can_mean_is_refused(original: Path, tmp_path: Path, case: str) -> None:
+    said, message = NONSENSE[case]
+    weights = original / "open_clip_model.safetensors"
+    with pytest.raises(ModelFileError, match=message):
+        add_openclip(tmp_path / "models", "mine", weights, replace(ALL_STATED, arch="ViT-B-32", **said))
+    folder = tmp_path / "folder"
+    shutil.copytree(original, folder)
+    for more in (said, {"fill_color": 256}, {"fill_color": "red"}, {"mode": "L"}):
+        config = {"model_cfg": TINY, "preprocess_cfg": {**PREPROCESSING, **more}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelFileError, match=message if more is said else "(fill_color|mode) is .* has to be"):
+            add_openclip(tmp_path / "models", "mine", folder)
+    assert list_models(tmp_path / "models") == []
+
+
+def test_a_source_that_publishes_nonsense_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from open_clip.pretrained import _PRETRAINED
+
+    monkeypatch.setitem(_PRETRAINED[ARCH][TAG], "std", (0.0, 0.0, 0.0))
+    with pytest.raises(ModelFileError, match=r"std is \[0\.0, 0\.0, 0\.0\], and has to be"):
+        fetch_model(tmp_path, NAME)
+    assert (list_models(tmp_path), site.served) == ([], [])
 
 
 ANOTHER: dict[str, tuple[dict[str, Any], str]] = {
