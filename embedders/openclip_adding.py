@@ -56,7 +56,7 @@ def add_openclip(
     with stage(models_root, name) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
         store_weights(weights, folder)
-        describe_model(folder, name, licence, f"added from {path.resolve()}")
+        describe_model(folder, name, licence, f"added from {path.resolve()}", weights)
     return find_model(models_root, name)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embedders.errors import ModelFileError
+from embedders.errors import ModelFileError, in_short
 from embedders.model_store import StoredModel, describe_files
 from embedders.openclip_config import STATED, read_config, unstated
 
@@ -55,49 +55,52 @@ def store_weights(source: Path, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    weights = _read_weights(source)
-    if source.suffix == ".safetensors":
-        shutil.copyfile(source, folder / WEIGHTS)
+    if _is_safetensors(source):
+        shutil.copyfile(source, folder / WEIGHTS)  # and `describe_model` reads it
     else:
+        weights = _read_weights(source, source)
         save_file({key: tensor.contiguous().clone() for key, tensor in weights.items()}, folder / WEIGHTS)
 
 
-def describe_model(folder: Path, name: str, licence: str, origin: str) -> StoredModel:
+def describe_model(folder: Path, name: str, licence: str, origin: str, called: Path | str | None = None) -> StoredModel:
     """Write a config's model.json, after loading the model as every embedding does, and trying it on a picture.
+
+    `called` is what messages call the weights, if they were somebody's file.
 
     Raises:
         ModelFileError: something is not stated, the weights are damaged, not finite, or of another architecture.
     """
     import torch
 
+    called = called or name
     config = read_config(folder)
     if missing := unstated(config):
         raise ModelFileError(f"{name}: {', '.join(missing)} must be stated")
-    weights = _read_weights(folder / WEIGHTS)
+    weights = _read_weights(folder / WEIGHTS, called)
     broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        raise ModelFileError(f"the weights of {name} are not finite, {broken[0]} among {len(broken)}: get another copy")
-    model = load_model(folder)
+        raise ModelFileError(f"weights of {called} are not finite, {broken[0]} among {len(broken)}: get another copy")
+    model = load_model(folder, called)
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     # open_clip stretches position embeddings to fit, silently.
     other = [key for key, tensor in weights.items() if key in shapes and tensor.numel() != shapes[key].numel()]
     if other:
         raise ModelFileError(
-            f"the weights of {name} are of another architecture than its config: {other[0]} is "
+            f"the weights of {called} are of another architecture than its config: {other[0]} is "
             f"{tuple(weights[other[0]].shape)} instead of {tuple(shapes[other[0]])}"
         )
     facts = _facts(config, model.visual.preprocess_cfg)
     with torch.inference_mode():
         row = model.encode_image(torch.zeros(1, 3, *facts["size"]))[0]
     if not row.isfinite().all():
-        raise ModelFileError(f"{name} makes numbers that are not finite: get another copy")
+        raise ModelFileError(f"{called} makes numbers that are not finite: get another copy")
     described = StoredModel(name, MODALITY, len(row), facts, licence, origin, (), folder)
     described = replace(described, files=describe_files(folder))
     described.save()
     return described
 
 
-def load_model(folder: Path) -> Any:
+def load_model(folder: Path, called: Path | str | None = None) -> Any:
     """Load a folder by open_clip's own code, in eval mode.
 
     Raises:
@@ -109,7 +112,7 @@ def load_model(folder: Path) -> Any:
         with _no_random_weights():
             model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
     except _LOADING_ERRORS as error:
-        raise ModelFileError(f"{folder} is not loaded by open_clip: {_first_line(error)}") from error
+        raise ModelFileError(f"{called or folder} is not loaded by open_clip: {in_short(error)}") from error
     return model.eval()
 
 
@@ -147,25 +150,46 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | list) else value
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path, called: Path | str) -> dict[str, Any]:
     import torch
     from open_clip.factory import load_state_dict
     from safetensors import SafetensorError
 
+    safe = _is_safetensors(path)
     try:
-        if path.suffix != ".safetensors" and _is_published_archive(path):
+        if not safe and _is_published_archive(path):
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # nothing else opens these files
                 weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # what matters raises
             found = load_state_dict(str(path), weights_only=True)
         if any(not isinstance(tensor, torch.Tensor) for tensor in found.values()):
-            raise ModelFileError(f"{path} holds more than weights: give a file that has nothing but them")
+            raise ModelFileError(f"{called} holds more than weights: give a file that has nothing but them")
         return {str(key): tensor for key, tensor in found.items()}
     except (*_LOADING_ERRORS, SafetensorError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path} is no file of weights, or a damaged one: {_first_line(error)}") from error
+        if safe:
+            raise ModelFileError(f"{called} is damaged, or no file of weights ({in_short(error)})") from error
+        raise ModelFileError(
+            f"{called} is damaged, or no file of weights that can be read without running what is in it "
+            f"(torch: {in_short(error)}): save its state_dict with torch.save or as safetensors"
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether it is called so, or begins so: the length of a JSON object, and that.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror})") from error
+    begins_so = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    return begins_so or path.suffix == ".safetensors"
 
 
 def _is_published_archive(path: Path) -> bool:
@@ -175,9 +199,3 @@ def _is_published_archive(path: Path) -> bool:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return any(f"/{digest}/" in tags.get("openai", {}).get("url", "") for tags in _PRETRAINED.values())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # torch's list of keys that do not fit begins on the second line
-    return " ".join(lines[:2])[:300] or type(error).__name__

@@ -204,7 +204,7 @@ def test_an_archive_that_openai_did_not_publish_is_not_opened(site: Site, archiv
     (tmp_path / "Tiny.pt").write_bytes(archive)
     assert add_openclip(tmp_path / "models", NAME, tmp_path / "Tiny.pt").dim == 48
     (tmp_path / "Tiny.pt").write_bytes(archive + b"\0")
-    with pytest.raises(ModelFileError, match=r"Tiny\.pt is no file of weights, or a damaged one: .*TorchScript"):
+    with pytest.raises(ModelFileError, match=r"Tiny\.pt is damaged, or no file .*: it is a program for Torch"):
         add_openclip(tmp_path / "others", NAME, tmp_path / "Tiny.pt")
 
 
@@ -427,7 +427,7 @@ def _resized(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 WEIGHTS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
-    "not a number": (_nan, r"the weights of mine are not finite, visual\.proj among 1"),
+    "not a number": (_nan, r"^weights of \S+/model\.\w+ are not finite, visual\.proj among 1"),
     "other position embeddings": (
         _resized,
         r"are of another architecture .* visual\.positional_embedding is \(26, 64\)",
@@ -435,7 +435,7 @@ WEIGHTS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "something missing": (lambda w: {k: v for k, v in w.items() if k != "visual.proj"}, r"Missing key.*visual\.proj"),
     "something more": (lambda w: {**w, "other": w["visual.proj"].clone()}, r"Unexpected key.*other"),
     "another width": (lambda w: {**w, "visual.proj": w["visual.proj"][:, :7]}, "size mismatch for visual.proj"),
-    "nothing": (lambda w: {}, "is no file of weights, or a damaged one"),
+    "nothing": (lambda w: {}, r"is damaged, or no file of weights .*there is nothing in it\)"),
 }
 
 
@@ -456,6 +456,8 @@ def test_weights_that_are_no_such_model_are_told(tmp_path: Path, case: str, suff
     with pytest.raises(ModelFileError, match=message) as told:
         add_openclip(tmp_path / "models", "mine", folder)
     assert "\n" not in str(told.value)
+    assert ".staged" not in str(told.value)
+    assert str(folder / "model") in str(told.value)
     assert list_models(tmp_path / "models") == []
 
 
@@ -472,10 +474,68 @@ def test_a_truncated_file_is_told(original: Path, tmp_path: Path, suffix: str, k
     folder = write_folder(tmp_path / "original")
     (folder / "open_clip_model.safetensors").unlink()
     (folder / f"model{suffix}").write_bytes(data[:keep])
-    with pytest.raises(ModelFileError, match=rf"{suffix} is no file of weights, or a damaged one") as told:
+    with pytest.raises(ModelFileError, match=rf"{suffix} is damaged, or no file of weights ") as told:
         add_openclip(tmp_path / "models", "mine", folder)
     assert "\n" not in str(told.value)
     assert list_models(tmp_path / "models") == []
+
+
+NO_WEIGHTS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "text": (lambda: b"hello world\n", "torch: KeyError"),
+    "a pointer": (
+        lambda: b"version https://git-lfs.github.com/spec/v1\n",
+        "torch: Unsupported operand 118",
+    ),
+    "a module": (
+        lambda: _saved(_linear()),
+        r"torch: Unsupported global: GLOBAL torch\.nn\S+ was not an allowed",
+    ),
+    "a list": (lambda: _saved([1, 2]), "torch: 'list' object has no attribute"),
+    "cut": (
+        lambda: _saved({"a": 1})[:100],
+        "torch: PytorchStreamReader failed reading zip archive: failed",
+    ),
+}
+
+
+def _saved(value: object) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _linear() -> object:
+    import torch
+
+    return torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("case", NO_WEIGHTS)
+def test_what_is_no_file_of_weights_is_told_with_the_reason_and_not_with_what_torch_recommends(
+    tmp_path: Path, case: str
+) -> None:
+    content, reason = NO_WEIGHTS[case]
+    (tmp_path / "model.pt").write_bytes(content())
+    with pytest.raises(
+        ModelFileError, match=rf"^{tmp_path}/model\.pt is damaged, .*\({reason}.*\): save its state"
+    ) as told:
+        add_openclip(tmp_path / "models", "mine", tmp_path / "model.pt", replace(ALL_STATED, arch="ViT-B-32"))
+    said = str(told.value)
+    assert not any(word in said for word in ("weights_only", "miniz", "add_safe_globals", "\n", "\x1b"))
+
+
+def test_safetensors_are_known_by_their_content(original: Path, tmp_path: Path) -> None:
+    add_openclip(tmp_path / "models", "one", original)
+    folder = tmp_path / "folder"
+    shutil.copytree(original, folder)
+    (folder / "open_clip_model.safetensors").rename(folder / "model.pt")
+    other = add_openclip(tmp_path / "models", "other", folder)
+    assert other.digest == find_model(tmp_path / "models", "one").digest
+    (folder / "model.pt").write_bytes((folder / "model.pt").read_bytes()[:-1_000])
+    with pytest.raises(ModelFileError, match=r"/model\.pt is damaged, or no file of weights \(Error while deser"):
+        add_openclip(tmp_path / "models", "other", folder)
 
 
 def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path) -> None:
@@ -488,7 +548,10 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "original")
     (folder / "open_clip_model.safetensors").unlink()
     (folder / "model.bin").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ModelFileError, match="is no file of weights"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"no file of weights that can be read without running what is in it \(torch: Unsupp",
+    ):
         add_openclip(tmp_path / "models", "mine", folder)
     assert not (tmp_path / "owned").exists()
 
