@@ -140,11 +140,11 @@ def _dreamsim_source(name: str) -> Source:
 
 
 def _openclip_source(name: str, preferred: str) -> Source:
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained
+    from open_clip.pretrained import get_pretrained_cfg
 
     arch, _, tag = name.rpartition(".")
     if (config := known_config(name)) is None:
-        near = difflib.get_close_matches(name, [".".join(pair) for pair in list_pretrained()], 3)
+        near = _near(name)
         hint = f": {', '.join(near)}?" if near else "; `imgrec models add` takes a model of your own"
         raise ModelFileError(f"open_clip publishes no {name}{hint}")
     published = get_pretrained_cfg(arch, tag)
@@ -169,3 +169,15 @@ def _openclip_source(name: str, preferred: str) -> Source:
     plain = file or "open_clip_pytorch_model.bin"
     safe = "open_clip_model.safetensors" if not file else f"{plain.rpartition('.')[0]}.safetensors"
     return Source(name, (HubFile(repo, tuple(dict.fromkeys([safe, plain]))),), finish)
+
+
+def _near(name: str) -> list[str]:
+    """Names that are fetched: those of this architecture, or else those that look like it."""
+    from open_clip.pretrained import list_pretrained
+
+    taken = []
+    for pair in list_pretrained():
+        with suppress(ModelFileError):  # one that is not offered
+            known_config(known := ".".join(pair))
+            taken.append(known)
+    return [known for known in taken if known.startswith(f"{name}.")][:3] or difflib.get_close_matches(name, taken, 3)

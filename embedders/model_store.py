@@ -241,4 +241,18 @@ def _replaced(folder: Path) -> Path:
 
 
 def _remedy(name: str) -> str:
-    return f"run `imgrec models fetch {name}` where there is a network, or `imgrec models add {name} PATH` with a copy"
+    add = f"`imgrec models add {name} PATH` with a copy"
+    return f"run `imgrec models fetch {name}` where there is a network, or {add}" if _is_fetched(name) else f"run {add}"
+
+
+def _is_fetched(name: str) -> bool:
+    """Whether somebody publishes a model of this name; open_clip, which takes seconds, is only asked where it might."""
+    if "." not in name:
+        return False
+    from embedders.model_sources import find_source
+
+    try:
+        find_source(name)
+    except ModelFileError:
+        return False
+    return True

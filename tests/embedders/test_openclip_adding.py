@@ -215,6 +215,12 @@ def test_a_model_that_nobody_publishes_is_told_with_what_is_near(site: Site, tmp
         fetch_model(tmp_path, "ViT-L-14-quickgelu.opnai")
     with pytest.raises(ModelFileError, match="`imgrec models add`"):
         fetch_model(tmp_path, "xyz")
+    for name in ("ViT-B-32", "ViT-B-32.opena", "ViT-L-14.openi"):
+        with pytest.raises(ModelFileError) as told:
+            fetch_model(tmp_path, name)
+        near = str(told.value).partition(": ")[2].rstrip("?").split(", ")
+        assert near
+        assert all(known_config(known) for known in near)
     site.files = {}
     with pytest.raises(
         ModelFileError, match=r"timm/tiny on the Hugging Face Hub has no open_clip_model\.safetensors or "

@@ -44,7 +44,7 @@ def test_models_are_added_listed_and_checked(imgrec: Imgrec, root: Path, origina
     (root / "tiny" / weights["path"]).write_bytes(b"")
     checked = imgrec("models", "check", "tiny")
     assert (checked.code, checked.out) == (1, "")
-    assert "is not the file that was stored: run `imgrec models fetch tiny`" in checked.err
+    assert "is not the file that was stored: run `imgrec models add tiny PATH`" in checked.err
     assert imgrec("models", "check", "--json").lines[0]["ok"] is False
 
 
