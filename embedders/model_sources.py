@@ -14,6 +14,7 @@ from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, check_model_name, find_model, stage
 from embedders.openclip_config import CONFIG, known_config, licence_of
 from embedders.openclip_files import WEIGHTS, describe_model, store_weights
+from embedders.packaged import refuse_packaged
 
 # Told a file's name, its bytes so far, and its bytes at the end, where they are known.
 FileProgress = Callable[[str, int, int | None], None]
@@ -56,6 +57,7 @@ def find_source(name: str, preferred: str = HUB) -> Source:
     Raises:
         ModelFileError: nobody publishes a model of this name.
     """
+    refuse_packaged(name)
     if name.startswith(PREFIX):
         return _dreamsim_source(name)
     return _openclip_source(check_model_name(name), preferred)

@@ -20,6 +20,7 @@ from embedders.openclip_config import (
     read_config,
 )
 from embedders.openclip_files import describe_model, find_weights, store_weights
+from embedders.packaged import refuse_packaged
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def add_openclip(
         ModelFileError: something is not stated or contradicts itself; the file is damaged, not finite, or of another
             architecture. Nothing is stored then.
     """
+    refuse_packaged(name)
     if not path.exists():
         raise ModelFileError(f"{path} is not there")
     config = _of_folder(name, path, stated) if path.is_dir() else _of_file(name, path, stated)

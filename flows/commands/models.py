@@ -32,13 +32,14 @@ def models() -> None:
 @json_option
 def list_(models_root: str | None, as_json: bool) -> None:
     """List the models that are there: size, licence, SHA-256."""
-    from embedders.model_store import find_model, model_names
+    from embedders.model_store import model_names
+    from embedders.packaged import NAME
 
     root = Settings.load(models_root=models_root).models_root
     found, damaged = [], False
-    for name in model_names(root):
+    for name in (*model_names(root), NAME):
         try:
-            found.append(find_model(root, name))
+            found.append(_find(root, name))
         except ModelFileError as error:
             complain(str(error))
             damaged = True
@@ -87,14 +88,15 @@ def fetch(verbose: bool, /, name: str | None, source: str, models_root: str | No
 @json_option
 def check(names: tuple[str, ...], models_root: str | None, as_json: bool) -> None:
     """Read all files of models, or of all that are there, and compare their SHA-256."""
-    from embedders.model_store import find_model, model_names
+    from embedders.model_store import model_names
+    from embedders.packaged import NAME
 
     root = Settings.load(models_root=models_root).models_root
     broken = False
-    for name in names or model_names(root):
+    for name in names or (*model_names(root), NAME):
         reason = None
         try:
-            find_model(root, name).check()
+            _find(root, name).check()
         except ModelFileError as error:
             reason, broken = str(error), True
         if as_json:
@@ -162,6 +164,13 @@ def add(
     )
     model = add_openclip(root, name, source, said, licence)
     _say_stored(model, as_json)
+
+
+def _find(root: Path, name: str) -> StoredModel:
+    from embedders.model_store import find_model
+    from embedders.packaged import NAME, find_packaged
+
+    return find_packaged() if name == NAME else find_model(root, name)
 
 
 def _three(text: str | None, option: str) -> tuple[float, float, float] | None:
