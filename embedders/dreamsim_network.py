@@ -13,7 +13,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from embedders.dreamsim_types import ADAPTER_CONFIG, BACKBONES, PREFIX, TYPES, DreamSimType
-from embedders.errors import ModelFileError
+from embedders.errors import ModelFileError, in_short
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,8 @@ def load_network(folder: Path, name: str, device: str) -> "Callable[[torch.Tenso
     try:
         networks, projections = _assemble(folder, kind)
     except (*_LOADING_ERRORS, SafetensorError) as error:
-        raise ModelFileError(f"{name} is damaged, or another model: {_in_short(error)}") from error
+        said = f"no {error}" if isinstance(error, KeyError) else in_short(error)
+        raise ModelFileError(f"{name} is damaged, or another model: {said}") from error
     tensors = [*networks.parameters(), *(projection for projection in projections if projection is not None)]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
         raise ModelFileError(f"{name} is damaged: it has weights that are not finite numbers")
@@ -140,14 +141,6 @@ def _read(path: Path) -> Any:
     import torch
 
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _in_short(error: Exception) -> str:
-    """The first two lines of what torch says: the key that does not fit is in the second."""
-    if isinstance(error, EOFError):
-        return "a file ends too early"
-    said = " ".join(line.strip() for line in str(error).splitlines()[:2])
-    return f"no {said}" if isinstance(error, KeyError) else said[:200] or type(error).__name__
 
 
 def _branch(name: str, model: Any, projection: "torch.Tensor | None") -> "Callable[[torch.Tensor], torch.Tensor]":

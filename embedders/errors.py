@@ -1,5 +1,7 @@
 """What can be wrong with the choice of an embedder."""
 
+import re
+
 from storage.errors import ImgrecError
 
 
@@ -25,3 +27,18 @@ class TooFewImagesError(ImgrecError, ValueError):
 
 class DeviceError(ImgrecError, LookupError):
     """The device that models are to run on is not there."""
+
+
+def in_short(error: BaseException) -> str:
+    """Why torch does not read a file, as one phrase; not how to run what is in it, which torch recommends at length."""
+    if isinstance(error, EOFError):
+        return "a file ends too early"
+    if isinstance(error, StopIteration):
+        return "there is nothing in it"
+    if "TorchScript archives" in str(error):
+        return "it is a program for TorchScript"
+    lines = [line.strip() for line in str(error).rpartition("WeightsUnpickler error:")[2].splitlines() if line.strip()]
+    # The list of keys that do not fit begins on the second line.
+    said = " ".join(lines[: 2 if "state_dict" in str(error) else 1])
+    phrase = re.split(r"\.\s", said)[0].rstrip(".")[:200]
+    return phrase if " " in phrase else type(error).__name__  # a bare '101' is no reason

@@ -12,20 +12,14 @@ from embedders.downloads import Progress, Remote, download
 from embedders.dreamsim_types import PREFIX
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, check_model_name, find_model, stage
-from embedders.openclip_files import CONFIG, WEIGHTS, describe_model, known_config, store_weights
+from embedders.openclip_config import CONFIG, known_config, licence_of
+from embedders.openclip_files import WEIGHTS, describe_model, store_weights
+from embedders.packaged import refuse_packaged
 
 # Told a file's name, its bytes so far, and its bytes at the end, where they are known.
 FileProgress = Callable[[str, int, int | None], None]
 
 HUB, OPENAI = "hub", "openai"
-# By how a tag begins; what is not here is said on the page that a model comes from.
-LICENCES = {
-    "openai": "MIT (OpenAI CLIP)",
-    "laion": "MIT",
-    "datacomp_": "MIT",
-    "commonpool_": "MIT",
-    "metaclip": "CC-BY-NC-4.0: not for commercial use",
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,7 @@ def find_source(name: str, preferred: str = HUB) -> Source:
     Raises:
         ModelFileError: nobody publishes a model of this name.
     """
+    refuse_packaged(name)
     if name.startswith(PREFIX):
         return _dreamsim_source(name)
     return _openclip_source(check_model_name(name), preferred)
@@ -147,15 +142,15 @@ def _dreamsim_source(name: str) -> Source:
 
 
 def _openclip_source(name: str, preferred: str) -> Source:
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained
+    from open_clip.pretrained import get_pretrained_cfg
 
     arch, _, tag = name.rpartition(".")
     if (config := known_config(name)) is None:
-        near = difflib.get_close_matches(name, [".".join(pair) for pair in list_pretrained()], 3)
+        near = _near(name)
         hint = f": {', '.join(near)}?" if near else "; `imgrec models add` takes a model of your own"
         raise ModelFileError(f"open_clip publishes no {name}{hint}")
     published = get_pretrained_cfg(arch, tag)
-    licence = next((said for begin, said in LICENCES.items() if tag.startswith(begin)), "see where it is from")
+    licence = licence_of(name) or "see where it is from"
 
     def finish(folder: Path, paths: Sequence[Path], origin: str) -> StoredModel:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
@@ -176,3 +171,15 @@ def _openclip_source(name: str, preferred: str) -> Source:
     plain = file or "open_clip_pytorch_model.bin"
     safe = "open_clip_model.safetensors" if not file else f"{plain.rpartition('.')[0]}.safetensors"
     return Source(name, (HubFile(repo, tuple(dict.fromkeys([safe, plain]))),), finish)
+
+
+def _near(name: str) -> list[str]:
+    """Names that are fetched: those of this architecture, or else those that look like it."""
+    from open_clip.pretrained import list_pretrained
+
+    taken = []
+    for pair in list_pretrained():
+        with suppress(ModelFileError):  # one that is not offered
+            known_config(known := ".".join(pair))
+            taken.append(known)
+    return [known for known in taken if known.startswith(f"{name}.")][:3] or difflib.get_close_matches(name, taken, 3)

@@ -23,6 +23,7 @@ from storage.atomic import sync, write_atomic
 
 FACTS_FILE = "model.json"
 FORMAT_VERSION = 1
+LOCAL_DIR = "local-dir:"  # what open_clip has before a folder
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,10 @@ def check_model_name(name: str) -> str:
     Raises:
         ModelFileError: it may not.
     """
+    if name.startswith(LOCAL_DIR):
+        raise ModelFileError(
+            f"{name} is a folder: `imgrec models add NAME {name.removeprefix(LOCAL_DIR)}` first, then give NAME"
+        )
     if not _NAME.fullmatch(name):
         raise ModelFileError(f"{name!r} is no name of a model: letters, digits and . _ - are allowed")
     return name
@@ -236,4 +241,18 @@ def _replaced(folder: Path) -> Path:
 
 
 def _remedy(name: str) -> str:
-    return f"run `imgrec models fetch {name}` where there is a network, or `imgrec models add {name} PATH` with a copy"
+    add = f"`imgrec models add {name} PATH` with a copy"
+    return f"run `imgrec models fetch {name}` where there is a network, or {add}" if _is_fetched(name) else f"run {add}"
+
+
+def _is_fetched(name: str) -> bool:
+    """Whether somebody publishes a model of this name; open_clip, which takes seconds, is only asked where it might."""
+    if "." not in name:
+        return False
+    from embedders.model_sources import find_source
+
+    try:
+        find_source(name)
+    except ModelFileError:
+        return False
+    return True

@@ -9,16 +9,18 @@ from typing import Any
 
 from embedders.errors import ModelFileError
 from embedders.model_store import StoredModel, find_model, stage
-from embedders.openclip_files import (
+from embedders.openclip_config import (
     CONFIG,
     STATED,
-    describe_model,
-    find_weights,
+    architecture,
+    check_preprocessing,
     known_config,
+    licence_of,
     make_config,
     read_config,
-    store_weights,
 )
+from embedders.openclip_files import describe_model, find_weights, store_weights
+from embedders.packaged import refuse_packaged
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Stated:
 
 
 def add_openclip(
-    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str = "not stated"
+    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str | None = None
 ) -> StoredModel:
     """Store a model under a name; what it is called decides nothing, unless open_clip publishes an `arch.tag` of it.
 
@@ -47,20 +49,23 @@ def add_openclip(
         ModelFileError: something is not stated or contradicts itself; the file is damaged, not finite, or of another
             architecture. Nothing is stored then.
     """
+    refuse_packaged(name)
     if not path.exists():
         raise ModelFileError(f"{path} is not there")
     config = _of_folder(name, path, stated) if path.is_dir() else _of_file(name, path, stated)
     weights = find_weights(path) if path.is_dir() else path
+    licence = licence or (licence_of(name) if known_config(name) else None) or "not stated"
     with stage(models_root, name) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
         store_weights(weights, folder)
-        describe_model(folder, name, licence, f"added from {path.resolve()}")
+        describe_model(folder, name, licence, f"added from {path.resolve()}", weights)
     return find_model(models_root, name)
 
 
 def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     from open_clip import get_model_config, list_models
 
+    check_preprocessing(stated.preprocessing)
     published = _published(stated.like) if stated.like else known_config(name)
     if stated.arch is None and published is None:
         raise ModelFileError(f"{path}: name its architecture with --arch, or a published model it is --like")
@@ -73,23 +78,26 @@ def _of_file(name: str, path: Path, stated: Stated) -> dict[str, Any]:
             near = ", ".join(difflib.get_close_matches(stated.arch, list_models(), 3)) or "see open_clip.list_models()"
             raise ModelFileError(f"--arch {stated.arch}: open_clip has no such architecture ({near})")
     known = {} if published is None else published["preprocess_cfg"]
+    _refuse_other_architecture(stated.like or name, model, published)
     gelu = _agreed_gelu(name, model, published, stated)
-    if stated.like is None:
-        _refuse_contradiction(name, known, stated.preprocessing)
+    _refuse_contradiction(stated.like or name, known, stated.preprocessing)
     preprocessing = {**known, **stated.preprocessing}
     return _complete(name, make_config(model, gelu, preprocessing) if gelu is not None else None, preprocessing)
 
 
 def _of_folder(name: str, path: Path, stated: Stated) -> dict[str, Any]:
     config = read_config(path)
+    for said in (config["preprocess_cfg"], stated.preprocessing):
+        check_preprocessing(said)
     published = _published(stated.like) if stated.like else known_config(name)
     if stated.arch is not None:
         raise ModelFileError(f"{path / CONFIG} states the architecture: leave out --arch")
+    _refuse_other_architecture(stated.like or name, config["model_cfg"], published)
     gelu = _agreed_gelu(name, config["model_cfg"], published, stated)
     inside = {key: config["preprocess_cfg"][key] for key in STATED if config["preprocess_cfg"].get(key) is not None}
-    _refuse_contradiction(name, inside, stated.preprocessing)
+    _refuse_contradiction(str(path / CONFIG), inside, stated.preprocessing)
     known = {} if published is None else published["preprocess_cfg"]
-    _refuse_contradiction(name, known, inside)
+    _refuse_contradiction(stated.like or name, known, {**inside, **stated.preprocessing})
     preprocessing = {**config["preprocess_cfg"], **known, **inside, **stated.preprocessing}
     return _complete(
         name, make_config(config["model_cfg"], gelu, preprocessing) if gelu is not None else None, preprocessing
@@ -100,6 +108,16 @@ def _published(name: str) -> dict[str, Any]:
     if (config := known_config(name)) is None:
         raise ModelFileError(f"--like {name}: open_clip publishes no such `arch.tag`")
     return config
+
+
+def _refuse_other_architecture(name: str, model: Mapping[str, Any], published: Mapping[str, Any] | None) -> None:
+    if published is None:
+        return
+    known, given = architecture(published["model_cfg"]), architecture(model)
+    other = [key for key in {**known, **given} if known.get(key) != given.get(key)]
+    if other:
+        differ = ", ".join(f"{key} {given.get(key)} instead of {known.get(key)}" for key in other[:3])
+        raise ModelFileError(f"this is another architecture than {name} ({differ}): give it a name of its own")
 
 
 def _agreed_gelu(
@@ -118,10 +136,10 @@ def _agreed_gelu(
     return bool(values.pop()) if values else None
 
 
-def _refuse_contradiction(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _refuse_contradiction(who: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if key in known and _same(known[key]) != _same(value):
-            raise ModelFileError(f"{name}: {key} is {_same(known[key])} by what is known of it, and not {_same(value)}")
+            raise ModelFileError(f"{who} says that {key} is {_same(known[key])}, and not {_same(value)}")
 
 
 def _same(value: Any) -> Any:

@@ -1,10 +1,6 @@
-"""A model of open_clip as a folder: open_clip_config.json, open_clip_model.safetensors; loaded by open_clip's own code.
-
-The config states what must never be guessed: QuickGELU or GELU, mean and standard deviation, how pictures are resized.
-"""
+"""A model of open_clip as a folder: its config and open_clip_model.safetensors; loaded by open_clip's own code."""
 
 import hashlib
-import json
 import pickle
 import shutil
 import warnings
@@ -14,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embedders.errors import ModelFileError
+from embedders.errors import ModelFileError, in_short
 from embedders.model_store import StoredModel, describe_files
+from embedders.openclip_config import STATED, read_config, unstated
 
-CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 MODALITY = "openclip"
-STATED = ("mean", "std", "interpolation", "resize_mode")
-INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear"), ("shortest", "longest", "squash")
+# What open_clip.factory._find_checkpoint_in_dir prefers in a folder, in this order; then safetensors to all others.
+_PREFERRED = (
+    WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
 # What TorchScript archives of OpenAI hold beside weights.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 # What torch, safetensors and open_clip raise when a file is not what they expect.
@@ -31,70 +30,21 @@ _LOADING_ERRORS = (
 )  # fmt: skip
 
 
-def known_config(name: str) -> dict[str, Any] | None:
-    """The config of an `arch.tag` that open_clip knows; None if it knows no such pretrained model.
-
-    Raises:
-        ModelFileError: this architecture was not trained with these weights, or cannot be used offline.
-    """
-    from open_clip import get_model_config
-    from open_clip.pretrained import get_pretrained_cfg
-
-    arch, _, tag = name.rpartition(".")
-    pretrained = get_pretrained_cfg(arch, tag)
-    if not pretrained:
-        return None
-    model = get_model_config(arch)
-    if model["text_cfg"].get("hf_model_name"):
-        raise ModelFileError(
-            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
-        )
-    quick_gelu = bool(pretrained.get("quick_gelu"))
-    if bool(model.get("quick_gelu")) != quick_gelu:
-        right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
-        raise ModelFileError(f"{name}: these weights were trained with QuickGELU, which this name is without: {right}")
-    stated = {key: pretrained[key] for key in STATED}
-    return make_config(model, quick_gelu, stated)
-
-
-def make_config(model: Mapping[str, Any], quick_gelu: bool, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    """What open_clip_config.json says of an architecture with everything stated."""
-    return {"model_cfg": {**model, "quick_gelu": quick_gelu}, "preprocess_cfg": dict(preprocessing)}
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a folder's config.
-
-    Raises:
-        ModelFileError: there is none, or it is none.
-    """
-    path = folder / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
-        return {"model_cfg": dict(config["model_cfg"]), "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror}): it describes a model of open_clip") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
-
-
-def unstated(config: Mapping[str, Any]) -> list[str]:
-    """What a config leaves to open_clip's defaults, which may be wrong without a sign."""
-    missing = [] if "quick_gelu" in config["model_cfg"] else ["quick_gelu"]
-    return missing + [key for key in STATED if config["preprocess_cfg"].get(key) is None]
-
-
 def find_weights(folder: Path) -> Path:
-    """The one file of weights in a folder.
+    """The file of weights in a folder that open_clip takes, as long as more than the alphabet says so.
 
     Raises:
-        ModelFileError: there is none, or open_clip would have to choose.
+        ModelFileError: there is none, or open_clip would take the first one by the alphabet.
     """
     found = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pt", ".pth"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise ModelFileError(f"{folder} must hold one file of weights (.safetensors, .bin, .pt, .pth), not {names}")
-    return found[0]
+    preferred = [path for name in _PREFERRED for path in found if path.name == name]
+    safe = [path for path in found if path.suffix == ".safetensors"]
+    choice = preferred[:1] or safe or found
+    if len(choice) != 1:
+        names = ", ".join(path.name for path in choice) or "none"
+        allowed = f".safetensors, .bin, .pt, .pth; or one called {WEIGHTS}"
+        raise ModelFileError(f"{folder} must hold one file of weights ({allowed}), not {names}")
+    return choice[0]
 
 
 def store_weights(source: Path, folder: Path) -> None:
@@ -105,49 +55,52 @@ def store_weights(source: Path, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    weights = _read_weights(source)
-    if source.suffix == ".safetensors":
-        shutil.copyfile(source, folder / WEIGHTS)
+    if _is_safetensors(source):
+        shutil.copyfile(source, folder / WEIGHTS)  # and `describe_model` reads it
     else:
+        weights = _read_weights(source, source)
         save_file({key: tensor.contiguous().clone() for key, tensor in weights.items()}, folder / WEIGHTS)
 
 
-def describe_model(folder: Path, name: str, licence: str, origin: str) -> StoredModel:
+def describe_model(folder: Path, name: str, licence: str, origin: str, called: Path | str | None = None) -> StoredModel:
     """Write a config's model.json, after loading the model as every embedding does, and trying it on a picture.
+
+    `called` is what messages call the weights, if they were somebody's file.
 
     Raises:
         ModelFileError: something is not stated, the weights are damaged, not finite, or of another architecture.
     """
     import torch
 
+    called = called or name
     config = read_config(folder)
     if missing := unstated(config):
         raise ModelFileError(f"{name}: {', '.join(missing)} must be stated")
-    weights = _read_weights(folder / WEIGHTS)
+    weights = _read_weights(folder / WEIGHTS, called)
     broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        raise ModelFileError(f"the weights of {name} are not finite, {broken[0]} among {len(broken)}: get another copy")
-    model = load_model(folder)
+        raise ModelFileError(f"weights of {called} are not finite, {broken[0]} among {len(broken)}: get another copy")
+    model = load_model(folder, called)
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     # open_clip stretches position embeddings to fit, silently.
     other = [key for key, tensor in weights.items() if key in shapes and tensor.numel() != shapes[key].numel()]
     if other:
         raise ModelFileError(
-            f"the weights of {name} are of another architecture than its config: {other[0]} is "
+            f"the weights of {called} are of another architecture than its config: {other[0]} is "
             f"{tuple(weights[other[0]].shape)} instead of {tuple(shapes[other[0]])}"
         )
     facts = _facts(config, model.visual.preprocess_cfg)
     with torch.inference_mode():
         row = model.encode_image(torch.zeros(1, 3, *facts["size"]))[0]
     if not row.isfinite().all():
-        raise ModelFileError(f"{name} makes numbers that are not finite: get another copy")
+        raise ModelFileError(f"{called} makes numbers that are not finite: get another copy")
     described = StoredModel(name, MODALITY, len(row), facts, licence, origin, (), folder)
     described = replace(described, files=describe_files(folder))
     described.save()
     return described
 
 
-def load_model(folder: Path) -> Any:
+def load_model(folder: Path, called: Path | str | None = None) -> Any:
     """Load a folder by open_clip's own code, in eval mode.
 
     Raises:
@@ -159,7 +112,7 @@ def load_model(folder: Path) -> Any:
         with _no_random_weights():
             model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
     except _LOADING_ERRORS as error:
-        raise ModelFileError(f"{folder} is not loaded by open_clip: {_first_line(error)}") from error
+        raise ModelFileError(f"{called or folder} is not loaded by open_clip: {in_short(error)}") from error
     return model.eval()
 
 
@@ -197,25 +150,46 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | list) else value
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path, called: Path | str) -> dict[str, Any]:
     import torch
     from open_clip.factory import load_state_dict
     from safetensors import SafetensorError
 
+    safe = _is_safetensors(path)
     try:
-        if path.suffix != ".safetensors" and _is_published_archive(path):
+        if not safe and _is_published_archive(path):
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # nothing else opens these files
                 weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # what matters raises
             found = load_state_dict(str(path), weights_only=True)
         if any(not isinstance(tensor, torch.Tensor) for tensor in found.values()):
-            raise ModelFileError(f"{path} holds more than weights: give a file that has nothing but them")
+            raise ModelFileError(f"{called} holds more than weights: give a file that has nothing but them")
         return {str(key): tensor for key, tensor in found.items()}
     except (*_LOADING_ERRORS, SafetensorError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path} is no file of weights, or a damaged one: {_first_line(error)}") from error
+        if safe:
+            raise ModelFileError(f"{called} is damaged, or no file of weights ({in_short(error)})") from error
+        raise ModelFileError(
+            f"{called} is damaged, or no file of weights that can be read without running what is in it "
+            f"(torch: {in_short(error)}): save its state_dict with torch.save or as safetensors"
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether it is called so, or begins so: the length of a JSON object, and that.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror})") from error
+    begins_so = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+    return begins_so or path.suffix == ".safetensors"
 
 
 def _is_published_archive(path: Path) -> bool:
@@ -225,9 +199,3 @@ def _is_published_archive(path: Path) -> bool:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return any(f"/{digest}/" in tags.get("openai", {}).get("url", "") for tags in _PRETRAINED.values())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # torch's list of keys that do not fit begins on the second line
-    return " ".join(lines[:2])[:300] or type(error).__name__

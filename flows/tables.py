@@ -106,11 +106,6 @@ def print_status(facts: Mapping[str, Any]) -> None:
 def print_models(root: Path, models: Sequence[StoredModel]) -> None:
     """Print the models that are in the store."""
     console = Console()
-    if not models:
-        console.print(
-            f"no models in {escape(str(root))}; `imgrec models fetch` fetches one", highlight=False, soft_wrap=True
-        )
-        return
     table = _table("Models")
     table.add_column("name", overflow="fold")
     table.add_column("modality")
@@ -123,7 +118,8 @@ def print_models(root: Path, models: Sequence[StoredModel]) -> None:
         row = (model.name, model.modality, str(model.dim), size_of(model.size), model.licence, weights.sha256)
         table.add_row(*map(escape, row))
     console.print(table)
-    console.print(f"in {escape(str(root))}", highlight=False, soft_wrap=True)
+    where = f"in {root}; efficientnet comes with a package, and `imgrec models fetch` fetches others"
+    console.print(escape(where), highlight=False, soft_wrap=True)
 
 
 def print_failures(rows: Iterable[ImageRow], remedies: Mapping[str, str]) -> None:

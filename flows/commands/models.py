@@ -32,13 +32,14 @@ def models() -> None:
 @json_option
 def list_(models_root: str | None, as_json: bool) -> None:
     """List the models that are there: size, licence, SHA-256."""
-    from embedders.model_store import find_model, model_names
+    from embedders.model_store import model_names
+    from embedders.packaged import NAME
 
     root = Settings.load(models_root=models_root).models_root
     found, damaged = [], False
-    for name in model_names(root):
+    for name in (*model_names(root), NAME):
         try:
-            found.append(find_model(root, name))
+            found.append(_find(root, name))
         except ModelFileError as error:
             complain(str(error))
             damaged = True
@@ -87,14 +88,15 @@ def fetch(verbose: bool, /, name: str | None, source: str, models_root: str | No
 @json_option
 def check(names: tuple[str, ...], models_root: str | None, as_json: bool) -> None:
     """Read all files of models, or of all that are there, and compare their SHA-256."""
-    from embedders.model_store import find_model, model_names
+    from embedders.model_store import model_names
+    from embedders.packaged import NAME
 
     root = Settings.load(models_root=models_root).models_root
     broken = False
-    for name in names or model_names(root):
+    for name in names or (*model_names(root), NAME):
         reason = None
         try:
-            find_model(root, name).check()
+            _find(root, name).check()
         except ModelFileError as error:
             reason, broken = str(error), True
         if as_json:
@@ -129,8 +131,9 @@ def add(
 ) -> None:  # fmt: skip
     """Store a model of open_clip of your own under NAME.
 
-    PATH is a folder as open_clip's `local-dir:` has it (open_clip_config.json and weights), or a checkpoint. Nothing is
-    taken for granted: what neither a config nor a published model of that NAME says has to be said here.
+    PATH is a folder as open_clip's `local-dir:` has it (open_clip_config.json and weights, as the Hugging Face Hub has
+    them too), or a checkpoint. Nothing is taken for granted: what neither a config nor a published model of that NAME
+    says has to be said here.
 
     Of `dreamsim.` and a type, PATH is a folder that the library DreamSim used as its cache_dir (./models by default),
     and everything is known.
@@ -143,13 +146,15 @@ def add(
     """
     from embedders.dreamsim_adding import add_dreamsim
     from embedders.dreamsim_types import PREFIX
+    from embedders.model_store import LOCAL_DIR
     from embedders.openclip_adding import Stated, add_openclip
 
     root = Settings.load(models_root=models_root).models_root
+    source = Path(path.removeprefix(LOCAL_DIR))
     if name.startswith(PREFIX):
         if any(value is not None for value in (licence, quick_gelu, mean, std, *stated.values())):
             raise click.UsageError(f"{name} is known in full: leave out what is said of it")
-        _say_stored(add_dreamsim(root, name, Path(path)), as_json)
+        _say_stored(add_dreamsim(root, name, source), as_json)
         return
     said = Stated(
         quick_gelu=None if quick_gelu is None else quick_gelu == "yes",
@@ -157,8 +162,15 @@ def add(
         std=_three(std, "--std"),
         **stated,
     )
-    model = add_openclip(root, name, Path(path), said, licence or "not stated")
+    model = add_openclip(root, name, source, said, licence)
     _say_stored(model, as_json)
+
+
+def _find(root: Path, name: str) -> StoredModel:
+    from embedders.model_store import find_model
+    from embedders.packaged import NAME, find_packaged
+
+    return find_packaged() if name == NAME else find_model(root, name)
 
 
 def _three(text: str | None, option: str) -> tuple[float, float, float] | None:

@@ -49,6 +49,9 @@ def serving(site: Site) -> Iterator[Site]:
             self.end_headers()
 
         def do_GET(self) -> None:
+            if self.path.startswith("/api/"):  # what huggingface_hub asks of its own accord, now and then
+                self.send_error(404)
+                return
             asked = self.headers.get("Range", "")
             site.served.append(asked)
             site.tokens.append(self.headers.get("authorization"))

@@ -70,6 +70,13 @@ def test_a_model_that_is_not_there_names_the_command(tmp_path: Path) -> None:
         assert list_models(root) == []
 
 
+@pytest.mark.parametrize("name", ["birds", "birds.v2", "dreamsim.clip_vitb16", "ViT-L-14.openai"])
+def test_a_model_that_nobody_publishes_is_not_said_to_be_fetched(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelFileError) as told:
+        find_model(tmp_path, name)
+    assert str(told.value) == f"model {name} is not in {tmp_path}: run `imgrec models add {name} PATH` with a copy"
+
+
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a b", "x" * 201])
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelFileError, match="is no name of a model"):

@@ -218,7 +218,7 @@ def test_weights_that_are_missing_damaged_or_others_are_told(tmp_path: Path) -> 
     weights = stored.folder / "open_clip_model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ModelFileError, match=r"safetensors is not the file that was stored: run `imgrec models fetch"):
+    with pytest.raises(ModelFileError, match=r"safetensors is not the file that was stored: run `imgrec models add"):
         embedder.load(machine_of(stored))
     add_openclip(tmp_path / "models", NAME, write_folder(tmp_path / "other", seed=1))
     with pytest.raises(ModelFileError, match=r"is another tiny\.test"):

