@@ -48,9 +48,9 @@ class Estimate:
     disk_bytes: int
 
 
-def estimate_ingest(settings: Settings, retry_failed: bool = False) -> Estimate:
+def estimate_ingest(settings: Settings, retry_failed: bool = False, photos_moved: bool = False) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
-    library = preview_library(settings)
+    library = preview_library(settings, photos_moved)
     root = Path(library.images_root)
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,22 @@ _WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
-    """Open the library of these settings, or make it.
+    """Open the library of these settings, or make it; `preview_library` says which one, and what it refuses.
+
+    What changes is saved, but for the folder of photos: a new one is the library's when a scan of it was accepted.
+    """
+    planned = preview_library(settings, photos_moved, reembed)
+    if not is_library(settings.library):
+        root = Path(planned.images_root)
+        return create_library(planned.root, root, planned.modalities, planned.vector_settings)
+    kept = open_library(settings.library)
+    if replace(planned, images_root=kept.images_root) != kept:
+        replace(planned, images_root=kept.images_root).save()
+    return planned
+
+
+def preview_library(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
+    """The library as `library_for` would give it, without making or changing anything on disk.
 
     With `photos_moved` the library takes the new folder of photos, with `reembed` the new vector settings.
 
@@ -31,23 +47,9 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
         PhotoRootError: the folder of photos is not there, or is not the library's.
         VectorSettingsError: a setting that changes vectors is not the library's.
     """
-    if not is_library(settings.library):
-        return _create(settings)
-    library = open_library(settings.library)
-    if settings.modalities and set(settings.modalities) - set(library.modalities):
-        modalities = tuple(dict.fromkeys([*library.modalities, *settings.modalities]))
-        cards = _cards(settings, [modality for modality in modalities if modality not in library.modalities])
-        create_embedders(modalities, {**library.vector_settings, **cards}, library.models_dir)
-        library = library.with_vector_settings({**library.vector_settings, **cards}).with_modalities(modalities)
-    library = _with_root(library, settings, photos_moved)
-    differing = _differing(library, settings, reembed)
-    if differing and not reembed:
-        raise VectorSettingsError(_refusal(library, differing))
-    if differing:
-        changed = {**library.vector_settings, **differing}
-        create_embedders(library.modalities, changed, library.models_dir)
-        library = library.with_vector_settings(changed)
-    return library
+    planned = _with_changes(settings, photos_moved, reembed) if is_library(settings.library) else _new(settings)
+    create_embedders(planned.modalities, planned.vector_settings, planned.models_dir)
+    return planned
 
 
 def describe_choice(library: Library, settings: Settings) -> str:
@@ -65,29 +67,27 @@ def describe_choice(library: Library, settings: Settings) -> str:
     return told
 
 
-def check_new_library(settings: Settings) -> None:
-    """Refuse a first ingest that cannot work before anything is made on disk."""
-    if not is_library(settings.library):
-        _photo_folder(settings)
-        create_embedders(_modalities(settings), _vector_settings(settings), settings.library / "models")
-
-
-def preview_library(settings: Settings) -> Library:
-    """The library as `library_for` would give it, without making or changing anything on disk."""
-    if is_library(settings.library):
-        library = open_library(settings.library)
-        return _check_root(library, settings)
-    root = _photo_folder(settings)
-    return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
-
-
-def _create(settings: Settings) -> Library:
+def _new(settings: Settings) -> Library:
     root = _photo_folder(settings)
     if settings.library.is_dir() and any(
         entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
     ):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
-    return create_library(settings.library, root, _modalities(settings), _vector_settings(settings))
+    return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
+
+
+def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Library:
+    library = open_library(settings.library)
+    root = _images_root(library, settings, photos_moved)
+    modalities = tuple(dict.fromkeys([*library.modalities, *(settings.modalities or ())]))
+    cards = _cards(settings, modalities[len(library.modalities) :])
+    planned = replace(
+        library, images_root=root, modalities=modalities, vector_settings={**library.vector_settings, **cards}
+    )
+    differing = _differing(planned, settings, reembed)
+    if differing and not reembed:
+        raise VectorSettingsError(_refusal(planned, differing))
+    return replace(planned, vector_settings={**planned.vector_settings, **differing})
 
 
 def _modalities(settings: Settings) -> tuple[str, ...]:
@@ -136,21 +136,19 @@ def _photo_folder(settings: Settings) -> Path:
     return root
 
 
-def _with_root(library: Library, settings: Settings, photos_moved: bool) -> Library:
-    if photos_moved and settings.images_root is not None:
-        root = _photo_folder(settings)
-        return library if str(root) == library.images_root else library.with_images_root(root)
-    return _check_root(library, settings)
-
-
-def _check_root(library: Library, settings: Settings) -> Library:
-    if settings.images_root is not None and str(settings.images_root.resolve()) != library.images_root:
+def _images_root(library: Library, settings: Settings, photos_moved: bool) -> str:
+    """The folder of photos that a run takes: the library's own, unless they moved to another."""
+    if settings.images_root is None:
+        return library.images_root
+    if photos_moved:
+        return str(_photo_folder(settings))
+    if str(settings.images_root.resolve()) != library.images_root:
         asked, known = printable(str(settings.images_root)), printable(library.images_root)
         raise PhotoRootError(
             f"{library.root} is the library of {known}: for {asked} name another --library, "
             f"or if its photos moved there, run `imgrec ingest {shlex.quote(asked)} --photos-moved`"
         )
-    return library
+    return library.images_root
 
 
 def _kept(library: Library) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from conf.settings import Settings
 from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
 from flows.interrupts import stopping_gently
-from flows.libraries import check_new_library, library_for
+from flows.libraries import library_for, preview_library
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import Stages
 from search.publishing import reserve_indexed_ids
@@ -58,7 +58,7 @@ def open_run(chosen: Settings, photos_moved: bool = False, reembed: bool = False
         LibraryLockedError: somebody else writes it.
         MachineError: the disk is full or the like.
     """
-    check_new_library(chosen)
+    preview_library(chosen, photos_moved, reembed)  # what cannot work is refused before anything is made, even a lock
     with (
         explaining(chosen.library),
         writer_lock(chosen.library),

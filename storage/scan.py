@@ -56,10 +56,14 @@ def scan_photos(
     max_missing_share: float,
     decode_timeout_s: float,
     on_read: Callable[[int, int], None] = lambda done, total: None,
+    on_moved: Callable[[], None] | None = None,
 ) -> ScanReport:
     """Find new, changed, moved, copied and missing photos below `root` and write that to the registry.
 
     Only files that are new or whose stat changed are read, in `pool`; `on_read(done, total)` hears of the progress.
+    Where the photos moved to `root`, `on_moved` notes that. It is called when the scan is accepted, right before it is
+    committed: killed in between, the next scan is again one of `root`, which finds what this one found.
+
     A file whose header ends its worker, or takes longer than `decode_timeout_s`, is a failed image, once and for all.
 
     Raises:
@@ -69,7 +73,7 @@ def scan_photos(
     connection = registry.connection
     comparison, walked = preview_scan(registry, root)
     if comparison.found == 0 and comparison.gone and max_missing_share < 1:
-        raise _vanished(root, comparison.present, comparison.present)
+        raise _vanished(root, comparison.present, comparison.present, on_moved is not None)
     identity.discard_stale_probes(connection)
     done = 0
     paths = identity.files_to_read(connection, FILES_PER_PROBE)
@@ -88,7 +92,9 @@ def scan_photos(
         identified = identity.apply(connection, datetime.now(UTC).isoformat())
         share = identified.missing / max(comparison.present, 1)
         if comparison.present >= SHARE_NEEDS_PHOTOS and share > max_missing_share:
-            raise _vanished(root, identified.missing, comparison.present)
+            raise _vanished(root, identified.missing, comparison.present, on_moved is not None)
+        if on_moved is not None:
+            on_moved()
     for folder, reason in walked.unreadable_folders.items():
         logger.warning("%s cannot be read (%s): its photos stay as they were", root / printable(folder), reason)
     return ScanReport(
@@ -108,8 +114,10 @@ def _check_root(root: Path) -> None:
         )
 
 
-def _vanished(root: Path, gone: int, present: int) -> PhotosVanishedError:
-    return PhotosVanishedError(
-        f"{gone:,} of {present:,} photos are gone from {printable(str(root))}: if a disk is missing, mount it; "
-        "if they were deleted, run again with --accept-missing"
-    )
+def _vanished(root: Path, gone: int, present: int, moved: bool) -> PhotosVanishedError:
+    where = printable(str(root))
+    if moved:
+        what = f"{gone:,} of {present:,} photos are not below {where}: name the folder that they moved to"
+    else:
+        what = f"{gone:,} of {present:,} photos are gone from {where}: if a disk is missing, mount it"
+    return PhotosVanishedError(f"{what}; if they were deleted, run again with --accept-missing")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from flows import libraries, train_sift
+from storage.library import open_library
 from tests.flows.conftest import Imgrec
 
 
@@ -130,6 +131,62 @@ def test_photos_that_moved_keep_their_ids(imgrec: Imgrec, photos: Path, library:
 
     (report,) = imgrec("ingest", elsewhere, "--library", library, "--photos-moved", "--json").lines
     assert (report["new"], report["missing"], report["embedded"], report["images"]["ok"]) == (0, 0, 0, 6)
+
+
+def test_a_folder_that_is_refused_does_not_become_the_librarys(
+    imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    before = (library / "library.json").read_bytes()
+    (tmp_path / "empty").mkdir()
+
+    for step in ("ingest", "scan"):
+        refused = imgrec(step, tmp_path / "empty", "--library", library, "--photos-moved")
+        assert (refused.code, "6 of 6 photos are not below" in refused.err) == (1, True)
+        assert (library / "library.json").read_bytes() == before
+    (report,) = imgrec("ingest", photos, "--library", library, "--json").lines
+    assert (report["unchanged"], report["missing"]) == (6, 0)
+
+
+def test_a_wrong_folder_changes_nothing_of_a_library(
+    imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    before = (library / "library.json").read_bytes()
+    assert imgrec("ingest", tmp_path, "--library", library, "--modality", "sift").code == 1
+    assert (library / "library.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["elsewhere", "--photos-moved"]])
+def test_an_ingest_killed_as_it_took_the_new_folder_is_completed_by_the_next(
+    imgrec: Imgrec, photos: Path, library: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    elsewhere = photos.with_name("elsewhere") / "photos"
+    elsewhere.parent.mkdir()
+    for path in sorted(photos.iterdir())[:4]:  # two are left where they were, too few to stop an ingest of there
+        elsewhere.mkdir(exist_ok=True)
+        path.rename(elsewhere / path.name)
+    open_library(library).with_images_root(elsewhere.parent)  # noted; the transaction that follows is lost
+    monkeypatch.chdir(elsewhere.parents[1])
+
+    refused = imgrec("ingest", photos, "--library", library)
+    assert (refused.code, imgrec("status", "--library", library, "--json").lines[0]["images"]["missing"]) == (1, 0)
+    (report,) = imgrec("ingest", *arguments, "--library", library, "--json").lines
+
+    assert (report["moved"], report["missing"], report["new"], report["embedded"]) == (4, 2, 0, 0)
+
+
+def test_a_dry_run_looks_into_the_new_folder(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    elsewhere = photos.rename(photos.with_name("elsewhere"))
+    files = library / "library.json", library / "registry.sqlite"
+    before = [path.read_bytes() for path in files]
+
+    (estimate,) = imgrec("ingest", elsewhere, "--library", library, "--photos-moved", "--dry-run", "--json").lines
+
+    assert (estimate["found"], estimate["gone"]) == (6, 0)
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_a_folder_without_photos_is_a_warning(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:

@@ -1,5 +1,6 @@
 """DESIGN's identity table, line by line, on real files."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -295,6 +296,44 @@ def test_a_folder_that_is_not_there_stops_the_scan(photos: Photos) -> None:
     photos.root.rmdir()
     with pytest.raises(PhotoRootError, match="is no folder"):
         photos.scan()
+
+
+# A folder of photos that moved
+
+
+def test_only_a_scan_that_is_accepted_takes_the_new_folder(photos: Photos) -> None:
+    photos.write("a.png", content=1)
+    photos.scan()
+    photos.move("a.png", "../a.png")
+    moved: list[dict[str, int]] = []
+
+    def on_moved() -> None:
+        moved.append(photos.ids())
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(PhotosVanishedError, match=r"1 of 1 photos are not below .*: name the folder that they moved"):
+        photos.scan(on_moved=on_moved)
+    photos.write("b.png", content=2)
+    with pytest.raises(KeyboardInterrupt):
+        photos.scan(on_read=interrupt, on_moved=on_moved)
+    assert moved == []
+    photos.scan(on_moved=on_moved)
+    assert moved == [{"b.png": 2}]
+
+
+def test_a_new_folder_that_cannot_be_noted_is_not_taken(photos: Photos) -> None:
+    photos.write("a.png", content=1)
+    photos.scan()
+    photos.move("a.png", "b.png")
+
+    def disk_full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        photos.scan(on_moved=disk_full)
+    assert photos.ids() == {"a.png": 1}
 
 
 # A killed scan
