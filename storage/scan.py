@@ -49,6 +49,15 @@ def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport
     return identity.compare(registry.connection, list(report.unreadable_folders)), report
 
 
+def foresee_refusal(root: Path, comparison: Comparison, max_missing_share: float, moved: bool) -> str | None:
+    """Say whether a scan would stop since photos are gone; files that were not read may be the same ones, moved."""
+    if not _too_many(comparison.gone, comparison, max_missing_share):
+        return None
+    certain = comparison.found == comparison.unchanged
+    outcome = "would be refused" if certain else "may be refused, unless they only moved"
+    return f"{outcome}: {_vanished(root, comparison.gone, comparison, moved)}"
+
+
 def scan_photos(
     registry: Registry,
     root: Path,
@@ -72,8 +81,8 @@ def scan_photos(
     """
     connection = registry.connection
     comparison, walked = preview_scan(registry, root)
-    if comparison.found == 0 and comparison.gone and max_missing_share < 1:
-        raise _vanished(root, comparison.present, comparison.present, on_moved is not None)
+    if comparison.found == 0 and _too_many(comparison.gone, comparison, max_missing_share):
+        raise _vanished(root, comparison.gone, comparison, on_moved is not None)
     identity.discard_stale_probes(connection)
     done = 0
     paths = identity.files_to_read(connection, FILES_PER_PROBE)
@@ -90,9 +99,8 @@ def scan_photos(
         on_read(done, comparison.to_read)
     with registry.transaction():
         identified = identity.apply(connection, datetime.now(UTC).isoformat())
-        share = identified.missing / max(comparison.present, 1)
-        if comparison.present >= SHARE_NEEDS_PHOTOS and share > max_missing_share:
-            raise _vanished(root, identified.missing, comparison.present, on_moved is not None)
+        if _too_many(identified.missing, comparison, max_missing_share):
+            raise _vanished(root, identified.missing, comparison, on_moved is not None)
         if on_moved is not None:
             on_moved()
     for folder, reason in walked.unreadable_folders.items():
@@ -114,10 +122,16 @@ def _check_root(root: Path) -> None:
         )
 
 
-def _vanished(root: Path, gone: int, present: int, moved: bool) -> PhotosVanishedError:
-    where = printable(str(root))
+def _too_many(gone: int, comparison: Comparison, max_missing_share: float) -> bool:
+    if comparison.found == 0:
+        return gone > 0 and max_missing_share < 1
+    return comparison.present >= SHARE_NEEDS_PHOTOS and gone / comparison.present > max_missing_share
+
+
+def _vanished(root: Path, gone: int, comparison: Comparison, moved: bool) -> PhotosVanishedError:
+    what, where = f"{gone:,} of {comparison.present:,} photos are", printable(str(root))
     if moved:
-        what = f"{gone:,} of {present:,} photos are not below {where}: name the folder that they moved to"
+        what += f" not below {where}: name the folder that they moved to"
     else:
-        what = f"{gone:,} of {present:,} photos are gone from {where}: if a disk is missing, mount it"
+        what += f" gone from {where}: if a disk is missing, mount it"
     return PhotosVanishedError(f"{what}; if they were deleted, run again with --accept-missing")

@@ -121,6 +121,23 @@ def test_many_photos_gone_at_once_stop_the_ingest(imgrec: Imgrec, photos: Path, 
     assert "nothing.png cannot be read" in nothing
 
 
+def test_a_dry_run_says_that_many_photos_are_gone(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    assert imgrec("ingest", "--library", library, "--dry-run", "--json").lines[0]["refused"] is None
+    for path in photos.iterdir():
+        path.unlink()
+
+    (estimate,) = imgrec("ingest", "--library", library, "--dry-run", "--json").lines
+    told = imgrec("ingest", "--library", library, "--dry-run")
+    accepted = imgrec("ingest", "--library", library, "--dry-run", "--accept-missing", "--json")
+    refused = imgrec("ingest", "--library", library)
+
+    assert estimate["refused"].startswith("would be refused: 6 of 6 photos are gone from ")
+    assert (told.code, f"It {estimate['refused']}" in told.out) == (0, True)
+    assert accepted.lines[0]["refused"] is None
+    assert refused.err.removeprefix("imgrec: error: ").strip() in estimate["refused"]
+
+
 def test_photos_that_moved_keep_their_ids(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     elsewhere = photos.rename(photos.with_name("elsewhere"))
