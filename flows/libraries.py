@@ -12,9 +12,11 @@ from embedders.catalogue import MODEL_SETTINGS, create_embedders, find_stored_mo
 from embedders.devices import FLOAT32
 from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
+from storage.atomic import TEMPORARY_PREFIX
 from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
+from storage.lock import HOLDER
 
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
@@ -69,11 +71,14 @@ def describe_choice(library: Library, settings: Settings) -> str:
 
 def _new(settings: Settings) -> Library:
     root = _photo_folder(settings)
-    if settings.library.is_dir() and any(
-        entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
-    ):
+    if settings.library.is_dir() and any(_is_foreign(entry.name) for entry in settings.library.iterdir()):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
     return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a file is none of those that a first ingest has before library.json; one may be under way."""
+    return name not in (".lock", HOLDER) and not name.startswith(TEMPORARY_PREFIX)
 
 
 def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Library:

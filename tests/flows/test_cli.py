@@ -248,6 +248,48 @@ def test_a_failure_is_one_clear_line(
     assert not (tmp_path / "library").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("ingest photos", 2),
+        ("ingest photos --dry-run", 2),
+        ("scan photos", 2),
+        ("embed", 1),
+        ("index build", 1),
+        ("train sift", 1),
+        ("reembed", 1),
+        ("gc --delete", 1),
+        ("doctor --fix", 1),
+        ("backup copy", 1),
+        ("status", 1),
+        ("search id:1", 1),
+    ],
+)
+def test_a_folder_of_photos_is_not_touched_where_it_is_named_as_the_library(
+    imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    before = sorted(photos.parent.rglob("*"))
+    ran = imgrec(*command.split(), "--library", "photos")
+    assert (ran.code, ran.err.count("\n")) == (code, 1)
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ingest .", 2), ("status", 2), ("gc", 2), ("search id:1", 2), ("backup copy", 2), ("doctor", 1)],
+)
+def test_a_file_that_is_named_as_the_library_is_told_so(
+    imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    ran = imgrec(*command.split(), "--library", "cell.png")
+    assert (ran.code, ran.err.count("\n")) == (code, 1)
+    assert re.search(r"cell.png: (this|there) is a file; name a folder", ran.err)
+    below = imgrec(*command.split(), "--library", "cell.png/library")
+    assert (below.code, "is a file; name a folder" in below.err) == (code, True)
+
+
 def test_one_wrong_query_does_not_keep_others_from_answers(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     ran = imgrec("search", "id:99", photos / "cell.png", "--library", library, "--json")
