@@ -8,8 +8,9 @@ from typing import Any
 
 from conf.errors import SettingsError
 from conf.settings import Settings
-from embedders.catalogue import MODEL_SETTINGS, create_embedders, find_stored_model
+from embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
 from embedders.devices import FLOAT32
+from embedders.errors import UnknownEmbedderError
 from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
 from storage.atomic import TEMPORARY_PREFIX
@@ -46,9 +47,11 @@ def preview_library(settings: Settings, photos_moved: bool = False, reembed: boo
     With `photos_moved` the library takes the new folder of photos, with `reembed` the new vector settings.
 
     Raises:
+        SettingsError: a modality that is asked for does not exist, or the library's folder holds other things.
         PhotoRootError: the folder of photos is not there, or is not the library's.
         VectorSettingsError: a setting that changes vectors is not the library's.
     """
+    _check_asked(settings.modalities or ())
     planned = _with_changes(settings, photos_moved, reembed) if is_library(settings.library) else _new(settings)
     create_embedders(planned.modalities, planned.vector_settings, planned.models_dir)
     return planned
@@ -67,6 +70,15 @@ def describe_choice(library: Library, settings: Settings) -> str:
             "adds one that sees more and reads text"
         )
     return told
+
+
+def _check_asked(modalities: Iterable[str]) -> None:
+    """What a library has and is not installed any more is no mistake of whoever asks; this is."""
+    try:
+        for modality in modalities:
+            check_modality(modality)
+    except UnknownEmbedderError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _new(settings: Settings) -> Library:
