@@ -15,7 +15,7 @@ from conf.settings import Settings
 from embedders.base import Embedder, LearnedEmbedder
 from embedders.catalogue import create_embedders
 from embedders.machine import Machine
-from flows.libraries import preview_library
+from flows.libraries import check_device, preview_library
 from storage import identity
 from storage.errors import ImageError
 from storage.failures import list_failed, list_passing
@@ -57,6 +57,7 @@ def estimate_ingest(
 ) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
     library = preview_library(settings, photos_moved)
+    check_device(library, settings.device)
     root = Path(library.images_root)
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:

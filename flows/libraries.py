@@ -8,8 +8,9 @@ from typing import Any
 
 from conf.errors import SettingsError
 from conf.settings import Settings
+from embedders.base import LearnedEmbedder
 from embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
-from embedders.devices import FLOAT32
+from embedders.devices import FLOAT32, find_place
 from embedders.errors import UnknownEmbedderError
 from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
@@ -70,6 +71,19 @@ def describe_choice(library: Library, settings: Settings) -> str:
             "adds one that sees more and reads text"
         )
     return told
+
+
+def check_device(library: Library, device: str) -> None:
+    """Look whether the device that the library's models are to run on is there; imports torch only if it may not be.
+
+    Raises:
+        DeviceError: it is not.
+    """
+    if device in ("auto", "cpu"):
+        return
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    if any(isinstance(embedder, LearnedEmbedder) for embedder in embedders.values()):
+        find_place(device)
 
 
 def _check_asked(modalities: Iterable[str]) -> None:
