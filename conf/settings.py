@@ -134,7 +134,9 @@ class Settings(BaseSettings):
         """
         _refuse_unknown_variables()
         given = {name: value for name, value in flags.items() if value is not None}
-        files = [find_library(given) / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
+        library = find_library(given)
+        _refuse_file(library)
+        files = [library / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
         for file in files:
             _read_toml(file)
 
@@ -181,6 +183,13 @@ def find_library(given: dict[str, Any]) -> Path:
         return Path(named or DEFAULT_LIBRARY).expanduser()
     except (TypeError, RuntimeError):
         return DEFAULT_LIBRARY.expanduser()
+
+
+def _refuse_file(library: Path) -> None:
+    for path in (library, *library.parents):
+        if path.exists() and not path.is_dir():
+            what = "this" if path == library else path
+            raise SettingsError(f"library = {library}: {what} is a file; name a folder")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -46,15 +46,24 @@ def create_embedder(modality: str, vector_settings: Mapping[str, Any], models_di
         EmbedderParameterError: a setting is out of range.
         ModelFileError: learnt weights are missing or damaged.
     """
-    installed = _installed()
-    if modality in installed:
-        factory: Factory = installed[modality].load()
-    elif modality in EMBEDDERS:
-        factory = EMBEDDERS[modality]
-    else:
-        known = ", ".join(sorted({*EMBEDDERS, *installed}))
-        raise UnknownEmbedderError(f"no modality {modality!r}: there are {known}")
+    check_modality(modality)
+    factory: Factory = EMBEDDERS[modality] if modality in EMBEDDERS else _installed()[modality].load()
     return factory(vector_settings, models_dir)
+
+
+def check_modality(modality: str) -> None:
+    """Look whether there is an embedder of this name; makes none.
+
+    Raises:
+        UnknownEmbedderError: there is none.
+        DuplicateEmbedderError: there are two.
+    """
+    known = {*EMBEDDERS, *_installed()}
+    if modality not in known:
+        there = ", ".join(sorted(known))
+        raise UnknownEmbedderError(
+            f"no modality {modality!r}: there are {there}; if another package brought it, install that package"
+        )
 
 
 def create_embedders(

@@ -15,7 +15,7 @@ from conf.settings import Settings
 from embedders.base import Embedder, LearnedEmbedder
 from embedders.catalogue import create_embedders
 from embedders.machine import Machine
-from flows.libraries import preview_library
+from flows.libraries import check_device, preview_library
 from storage import identity
 from storage.errors import ImageError
 from storage.failures import list_failed, list_passing
@@ -25,7 +25,7 @@ from storage.migrations import is_up_to_date, migrate
 from storage.pool import WorkerPool, available_cpus, map_batches, time_limit
 from storage.probe import read_regular
 from storage.registry import Registry
-from storage.scan import preview_scan
+from storage.scan import foresee_refusal, preview_scan
 
 SAMPLE = 24
 FORWARD_SAMPLE = 8
@@ -36,22 +36,30 @@ BYTES_A_ROW = 600
 
 @dataclass(frozen=True)
 class Estimate:
-    """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents."""
+    """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents.
+
+    `refused` says whether, and why, the ingest would stop for the photos that are gone.
+    """
 
     found: int
     unchanged: int
     to_read: int
     gone: int
+    refused: str | None
     retried: int
     other_files: dict[str, int]
     seconds: float
     disk_bytes: int
 
 
-def estimate_ingest(settings: Settings, retry_failed: bool = False) -> Estimate:
+def estimate_ingest(
+    settings: Settings, retry_failed: bool = False, photos_moved: bool = False, accept_missing: bool = False
+) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
-    library = preview_library(settings)
+    library = preview_library(settings, photos_moved)
+    check_device(library, settings.device)
     root = Path(library.images_root)
+    share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
         comparison, walked = preview_scan(registry, root)
         retried = _to_retry(registry, settings, retry_failed)
@@ -71,6 +79,7 @@ def estimate_ingest(settings: Settings, retry_failed: bool = False) -> Estimate:
         unchanged=comparison.unchanged,
         to_read=comparison.to_read,
         gone=comparison.gone,
+        refused=foresee_refusal(root, comparison, share, photos_moved),
         retried=len(retried),
         other_files=dict(walked.other_files),
         seconds=to_embed * a_picture,

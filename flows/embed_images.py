@@ -38,7 +38,7 @@ def embed_images(
     """
     chosen = Settings.load(library=library, modalities=modalities, **(settings or {}))
     open_library(chosen.library)
-    with open_run(chosen) as run:
+    with open_run(chosen, embeds=True) as run:
         check_stored_models(modalities or run.library.modalities, run.library.vector_settings, chosen.models_root)
         retried = retry_stage(run, retry_failed)
         return close_run(run, "embed", embedded=embed_stage(run, modalities), retried=retried)

@@ -49,7 +49,7 @@ def ingest_images(
     chosen = Settings.load(
         images_root=images_root, library=library, modalities=modalities, indexes=indexes, **(settings or {})
     )
-    with open_run(chosen, photos_moved, reembed) as run:
+    with open_run(chosen, photos_moved, reembed, embeds=True) as run:
         for name in chosen.indexes or ():
             index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
         check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)

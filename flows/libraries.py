@@ -2,18 +2,23 @@
 
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from conf.errors import SettingsError
 from conf.settings import Settings
-from embedders.catalogue import MODEL_SETTINGS, create_embedders, find_stored_model
-from embedders.devices import FLOAT32
+from embedders.base import LearnedEmbedder
+from embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
+from embedders.devices import FLOAT32, find_place
+from embedders.errors import UnknownEmbedderError
 from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
+from storage.atomic import TEMPORARY_PREFIX
 from storage.errors import PhotoRootError, VectorSettingsError
 from storage.images import printable
 from storage.library import Library, create_library, is_library, open_library
+from storage.lock import HOLDER
 
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
@@ -23,31 +28,34 @@ _WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
-    """Open the library of these settings, or make it.
+    """Open the library of these settings, or make it; `preview_library` says which one, and what it refuses.
+
+    What changes is saved, but for the folder of photos: a new one is the library's when a scan of it was accepted.
+    """
+    planned = preview_library(settings, photos_moved, reembed)
+    if not is_library(settings.library):
+        root = Path(planned.images_root)
+        return create_library(planned.root, root, planned.modalities, planned.vector_settings)
+    kept = open_library(settings.library)
+    if replace(planned, images_root=kept.images_root) != kept:
+        replace(planned, images_root=kept.images_root).save()
+    return planned
+
+
+def preview_library(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
+    """The library as `library_for` would give it, without making or changing anything on disk.
 
     With `photos_moved` the library takes the new folder of photos, with `reembed` the new vector settings.
 
     Raises:
+        SettingsError: a modality that is asked for does not exist, or the library's folder holds other things.
         PhotoRootError: the folder of photos is not there, or is not the library's.
         VectorSettingsError: a setting that changes vectors is not the library's.
     """
-    if not is_library(settings.library):
-        return _create(settings)
-    library = open_library(settings.library)
-    if settings.modalities and set(settings.modalities) - set(library.modalities):
-        modalities = tuple(dict.fromkeys([*library.modalities, *settings.modalities]))
-        cards = _cards(settings, [modality for modality in modalities if modality not in library.modalities])
-        create_embedders(modalities, {**library.vector_settings, **cards}, library.models_dir)
-        library = library.with_vector_settings({**library.vector_settings, **cards}).with_modalities(modalities)
-    library = _with_root(library, settings, photos_moved)
-    differing = _differing(library, settings, reembed)
-    if differing and not reembed:
-        raise VectorSettingsError(_refusal(library, differing))
-    if differing:
-        changed = {**library.vector_settings, **differing}
-        create_embedders(library.modalities, changed, library.models_dir)
-        library = library.with_vector_settings(changed)
-    return library
+    _check_asked(settings.modalities or ())
+    planned = _with_changes(settings, photos_moved, reembed) if is_library(settings.library) else _new(settings)
+    create_embedders(planned.modalities, planned.vector_settings, planned.models_dir)
+    return planned
 
 
 def describe_choice(library: Library, settings: Settings) -> str:
@@ -65,29 +73,52 @@ def describe_choice(library: Library, settings: Settings) -> str:
     return told
 
 
-def check_new_library(settings: Settings) -> None:
-    """Refuse a first ingest that cannot work before anything is made on disk."""
-    if not is_library(settings.library):
-        _photo_folder(settings)
-        create_embedders(_modalities(settings), _vector_settings(settings), settings.library / "models")
+def check_device(library: Library, device: str) -> None:
+    """Look whether the device that the library's models are to run on is there; imports torch only if it may not be.
+
+    Raises:
+        DeviceError: it is not.
+    """
+    if device in ("auto", "cpu"):
+        return
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    if any(isinstance(embedder, LearnedEmbedder) for embedder in embedders.values()):
+        find_place(device)
 
 
-def preview_library(settings: Settings) -> Library:
-    """The library as `library_for` would give it, without making or changing anything on disk."""
-    if is_library(settings.library):
-        library = open_library(settings.library)
-        return _check_root(library, settings)
+def _check_asked(modalities: Iterable[str]) -> None:
+    """What a library has and is not installed any more is no mistake of whoever asks; this is."""
+    try:
+        for modality in modalities:
+            check_modality(modality)
+    except UnknownEmbedderError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _new(settings: Settings) -> Library:
     root = _photo_folder(settings)
+    if settings.library.is_dir() and any(_is_foreign(entry.name) for entry in settings.library.iterdir()):
+        raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
     return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
 
 
-def _create(settings: Settings) -> Library:
-    root = _photo_folder(settings)
-    if settings.library.is_dir() and any(
-        entry.name not in (".lock", "lock.json") for entry in settings.library.iterdir()
-    ):
-        raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
-    return create_library(settings.library, root, _modalities(settings), _vector_settings(settings))
+def _is_foreign(name: str) -> bool:
+    """Whether a file is none of those that a first ingest has before library.json; one may be under way."""
+    return name not in (".lock", HOLDER) and not name.startswith(TEMPORARY_PREFIX)
+
+
+def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Library:
+    library = open_library(settings.library)
+    root = _images_root(library, settings, photos_moved)
+    modalities = tuple(dict.fromkeys([*library.modalities, *(settings.modalities or ())]))
+    cards = _cards(settings, modalities[len(library.modalities) :])
+    planned = replace(
+        library, images_root=root, modalities=modalities, vector_settings={**library.vector_settings, **cards}
+    )
+    differing = _differing(planned, settings, reembed)
+    if differing and not reembed:
+        raise VectorSettingsError(_refusal(planned, differing))
+    return replace(planned, vector_settings={**planned.vector_settings, **differing})
 
 
 def _modalities(settings: Settings) -> tuple[str, ...]:
@@ -136,21 +167,19 @@ def _photo_folder(settings: Settings) -> Path:
     return root
 
 
-def _with_root(library: Library, settings: Settings, photos_moved: bool) -> Library:
-    if photos_moved and settings.images_root is not None:
-        root = _photo_folder(settings)
-        return library if str(root) == library.images_root else library.with_images_root(root)
-    return _check_root(library, settings)
-
-
-def _check_root(library: Library, settings: Settings) -> Library:
-    if settings.images_root is not None and str(settings.images_root.resolve()) != library.images_root:
+def _images_root(library: Library, settings: Settings, photos_moved: bool) -> str:
+    """The folder of photos that a run takes: the library's own, unless they moved to another."""
+    if settings.images_root is None:
+        return library.images_root
+    if photos_moved:
+        return str(_photo_folder(settings))
+    if str(settings.images_root.resolve()) != library.images_root:
         asked, known = printable(str(settings.images_root)), printable(library.images_root)
         raise PhotoRootError(
             f"{library.root} is the library of {known}: for {asked} name another --library, "
             f"or if its photos moved there, run `imgrec ingest {shlex.quote(asked)} --photos-moved`"
         )
-    return library
+    return library.images_root
 
 
 def _kept(library: Library) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from conf.settings import Settings
 from embedders.base import EmbedderSpec
 from embedders.catalogue import create_embedders
 from flows.interrupts import stopping_gently
-from flows.libraries import check_new_library, library_for
+from flows.libraries import check_device, library_for, preview_library
 from flows.progress import IngestProgress, ingest_progress
 from flows.report import Stages
 from search.publishing import reserve_indexed_ids
@@ -51,14 +51,22 @@ class Run:
 
 
 @contextmanager
-def open_run(chosen: Settings, photos_moved: bool = False, reembed: bool = False) -> Iterator[Run]:
+def open_run(
+    chosen: Settings, photos_moved: bool = False, reembed: bool = False, embeds: bool = False
+) -> Iterator[Run]:
     """Open or make the library of these settings, as its only writer, with worker processes at hand.
 
+    What cannot work is refused before anything is made, even a lock; so is a missing device where the run `embeds`.
+
     Raises:
+        DeviceError: the device that the library's models are to run on is not there.
         LibraryLockedError: somebody else writes it.
         MachineError: the disk is full or the like.
     """
-    check_new_library(chosen)
+    with explaining(chosen.library):
+        planned = preview_library(chosen, photos_moved, reembed)
+        if embeds:
+            check_device(planned, chosen.device)
     with (
         explaining(chosen.library),
         writer_lock(chosen.library),

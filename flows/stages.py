@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
@@ -53,9 +52,7 @@ def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
     """Bring the registry up to date with the folder of photos."""
     share = 1.0 if accept_missing else run.chosen.max_missing_share
     with run.stages.timed("scan"):
-        return _with_retries(run, scan)(
-            run.library.registry_path, Path(run.library.images_root), share, run.chosen.decode_timeout_s
-        )
+        return _with_retries(run, scan)(run.library, share, run.chosen.decode_timeout_s)
 
 
 def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:

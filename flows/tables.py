@@ -79,7 +79,10 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if estimate.refused:
+        console.print(f"It {escape(estimate.refused)}", highlight=False, soft_wrap=True)
 
 
 def print_status(facts: Mapping[str, Any]) -> None:

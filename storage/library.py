@@ -134,6 +134,8 @@ def open_library(root: Path) -> Library:
         raise LibraryNotFoundError(
             f"no library at {root}: make one with `imgrec ingest PHOTOS --library {root}`"
         ) from None
+    except NotADirectoryError:
+        raise LibraryNotFoundError(f"no library at {root}: there is a file; name a folder") from None
     except ValueError as error:
         raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error
     version = facts.get("format_version") if isinstance(facts, dict) else None

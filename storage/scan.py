@@ -49,6 +49,15 @@ def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport
     return identity.compare(registry.connection, list(report.unreadable_folders)), report
 
 
+def foresee_refusal(root: Path, comparison: Comparison, max_missing_share: float, moved: bool) -> str | None:
+    """Say whether a scan would stop since photos are gone; files that were not read may be the same ones, moved."""
+    if not _too_many(comparison.gone, comparison, max_missing_share):
+        return None
+    certain = comparison.found == comparison.unchanged
+    outcome = "would be refused" if certain else "may be refused, unless they only moved"
+    return f"{outcome}: {_vanished(root, comparison.gone, comparison, moved)}"
+
+
 def scan_photos(
     registry: Registry,
     root: Path,
@@ -56,10 +65,14 @@ def scan_photos(
     max_missing_share: float,
     decode_timeout_s: float,
     on_read: Callable[[int, int], None] = lambda done, total: None,
+    on_moved: Callable[[], None] | None = None,
 ) -> ScanReport:
     """Find new, changed, moved, copied and missing photos below `root` and write that to the registry.
 
     Only files that are new or whose stat changed are read, in `pool`; `on_read(done, total)` hears of the progress.
+    Where the photos moved to `root`, `on_moved` notes that. It is called when the scan is accepted, right before it is
+    committed: killed in between, the next scan is again one of `root`, which finds what this one found.
+
     A file whose header ends its worker, or takes longer than `decode_timeout_s`, is a failed image, once and for all.
 
     Raises:
@@ -68,8 +81,8 @@ def scan_photos(
     """
     connection = registry.connection
     comparison, walked = preview_scan(registry, root)
-    if comparison.found == 0 and comparison.gone and max_missing_share < 1:
-        raise _vanished(root, comparison.present, comparison.present)
+    if comparison.found == 0 and _too_many(comparison.gone, comparison, max_missing_share):
+        raise _vanished(root, comparison.gone, comparison, on_moved is not None)
     identity.discard_stale_probes(connection)
     done = 0
     paths = identity.files_to_read(connection, FILES_PER_PROBE)
@@ -86,9 +99,10 @@ def scan_photos(
         on_read(done, comparison.to_read)
     with registry.transaction():
         identified = identity.apply(connection, datetime.now(UTC).isoformat())
-        share = identified.missing / max(comparison.present, 1)
-        if comparison.present >= SHARE_NEEDS_PHOTOS and share > max_missing_share:
-            raise _vanished(root, identified.missing, comparison.present)
+        if _too_many(identified.missing, comparison, max_missing_share):
+            raise _vanished(root, identified.missing, comparison, on_moved is not None)
+        if on_moved is not None:
+            on_moved()
     for folder, reason in walked.unreadable_folders.items():
         logger.warning("%s cannot be read (%s): its photos stay as they were", root / printable(folder), reason)
     return ScanReport(
@@ -108,8 +122,16 @@ def _check_root(root: Path) -> None:
         )
 
 
-def _vanished(root: Path, gone: int, present: int) -> PhotosVanishedError:
-    return PhotosVanishedError(
-        f"{gone:,} of {present:,} photos are gone from {printable(str(root))}: if a disk is missing, mount it; "
-        "if they were deleted, run again with --accept-missing"
-    )
+def _too_many(gone: int, comparison: Comparison, max_missing_share: float) -> bool:
+    if comparison.found == 0:
+        return gone > 0 and max_missing_share < 1
+    return comparison.present >= SHARE_NEEDS_PHOTOS and gone / comparison.present > max_missing_share
+
+
+def _vanished(root: Path, gone: int, comparison: Comparison, moved: bool) -> PhotosVanishedError:
+    what, where = f"{gone:,} of {comparison.present:,} photos are", printable(str(root))
+    if moved:
+        what += f" not below {where}: name the folder that they moved to"
+    else:
+        what += f" gone from {where}: if a disk is missing, mount it"
+    return PhotosVanishedError(f"{what}; if they were deleted, run again with --accept-missing")

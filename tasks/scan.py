@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.failures import forget_failures
-from storage.library import Library
+from storage.library import Library, open_library
 from storage.mirror import adopt_shards
 from storage.registry import Registry
 from storage.scan import ScanReport, scan_photos
@@ -15,12 +15,24 @@ from tasks.driver import current_driver
 from tasks.retrying import RETRYING
 
 
-@task(name="scan", task_run_name="scan {images_root}", cache_policy=NO_CACHE, **RETRYING)
-def scan(registry_path: Path, images_root: Path, max_missing_share: float, decode_timeout_s: float) -> ScanReport:
-    """Bring the registry up to date with the folder of photos. Never cached: the folder is what it is now."""
+@task(name="scan", task_run_name="scan {library.images_root}", cache_policy=NO_CACHE, **RETRYING)
+def scan(library: Library, max_missing_share: float, decode_timeout_s: float) -> ScanReport:
+    """Bring the registry up to date with the folder of photos. Never cached: the folder is what it is now.
+
+    Where that is not the folder that library.json names, it is from then on.
+    """
     driver = current_driver()
-    with Registry.open_for_writing(registry_path) as registry:
-        return scan_photos(registry, images_root, driver.pool, max_missing_share, decode_timeout_s, driver.on_read)
+    moved = library.images_root != open_library(library.root).images_root
+    with Registry.open_for_writing(library.registry_path) as registry:
+        return scan_photos(
+            registry,
+            Path(library.images_root),
+            driver.pool,
+            max_missing_share,
+            decode_timeout_s,
+            driver.on_read,
+            on_moved=library.save if moved else None,
+        )
 
 
 @task(name="adopt", task_run_name="adopt shards", cache_policy=NO_CACHE, **RETRYING)

@@ -59,7 +59,7 @@ def ingest(
     }
     loaded = Settings.load(**where, **chosen)  # what is wrong with them is told before Prefect starts
     if dry_run:
-        _print_estimate(loaded, retry_failed, as_json)
+        _print_estimate(loaded, retry_failed, photos_moved, accept_missing, as_json)
         return
     options = {
         **where,
@@ -112,10 +112,12 @@ def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
     show_report(asking_if_vanished(ingest_images, options, as_json), as_json)
 
 
-def _print_estimate(settings: Settings, retry_failed: bool, as_json: bool) -> None:
+def _print_estimate(
+    settings: Settings, retry_failed: bool, photos_moved: bool, accept_missing: bool, as_json: bool
+) -> None:
     from flows.dry_run import estimate_ingest
 
-    estimate = estimate_ingest(settings, retry_failed)
+    estimate = estimate_ingest(settings, retry_failed, photos_moved, accept_missing)
     if as_json:
         print_json(vars(estimate))
     else:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from flows import libraries, train_sift
-from storage.library import create_library
+from storage.library import create_library, open_library
 from storage.registry import Registry
 from tests.flows.conftest import Imgrec
 
@@ -122,6 +122,23 @@ def test_many_photos_gone_at_once_stop_the_ingest(imgrec: Imgrec, photos: Path, 
     assert "nothing.png cannot be read" in nothing
 
 
+def test_a_dry_run_says_that_many_photos_are_gone(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    assert imgrec("ingest", "--library", library, "--dry-run", "--json").lines[0]["refused"] is None
+    for path in photos.iterdir():
+        path.unlink()
+
+    (estimate,) = imgrec("ingest", "--library", library, "--dry-run", "--json").lines
+    told = imgrec("ingest", "--library", library, "--dry-run")
+    accepted = imgrec("ingest", "--library", library, "--dry-run", "--accept-missing", "--json")
+    refused = imgrec("ingest", "--library", library)
+
+    assert estimate["refused"].startswith("would be refused: 6 of 6 photos are gone from ")
+    assert (told.code, f"It {estimate['refused']}" in told.out) == (0, True)
+    assert accepted.lines[0]["refused"] is None
+    assert refused.err.removeprefix("imgrec: error: ").strip() in estimate["refused"]
+
+
 def test_photos_that_moved_keep_their_ids(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     elsewhere = photos.rename(photos.with_name("elsewhere"))
@@ -132,6 +149,62 @@ def test_photos_that_moved_keep_their_ids(imgrec: Imgrec, photos: Path, library:
 
     (report,) = imgrec("ingest", elsewhere, "--library", library, "--photos-moved", "--json").lines
     assert (report["new"], report["missing"], report["embedded"], report["images"]["ok"]) == (0, 0, 0, 6)
+
+
+def test_a_folder_that_is_refused_does_not_become_the_librarys(
+    imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    before = (library / "library.json").read_bytes()
+    (tmp_path / "empty").mkdir()
+
+    for step in ("ingest", "scan"):
+        refused = imgrec(step, tmp_path / "empty", "--library", library, "--photos-moved")
+        assert (refused.code, "6 of 6 photos are not below" in refused.err) == (1, True)
+        assert (library / "library.json").read_bytes() == before
+    (report,) = imgrec("ingest", photos, "--library", library, "--json").lines
+    assert (report["unchanged"], report["missing"]) == (6, 0)
+
+
+def test_a_wrong_folder_changes_nothing_of_a_library(
+    imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    before = (library / "library.json").read_bytes()
+    assert imgrec("ingest", tmp_path, "--library", library, "--modality", "sift").code == 1
+    assert (library / "library.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["elsewhere", "--photos-moved"]])
+def test_an_ingest_killed_as_it_took_the_new_folder_is_completed_by_the_next(
+    imgrec: Imgrec, photos: Path, library: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imgrec("ingest", photos, "--library", library)
+    elsewhere = photos.with_name("elsewhere") / "photos"
+    elsewhere.parent.mkdir()
+    for path in sorted(photos.iterdir())[:4]:  # two are left where they were, too few to stop an ingest of there
+        elsewhere.mkdir(exist_ok=True)
+        path.rename(elsewhere / path.name)
+    open_library(library).with_images_root(elsewhere.parent)  # noted; the transaction that follows is lost
+    monkeypatch.chdir(elsewhere.parents[1])
+
+    refused = imgrec("ingest", photos, "--library", library)
+    assert (refused.code, imgrec("status", "--library", library, "--json").lines[0]["images"]["missing"]) == (1, 0)
+    (report,) = imgrec("ingest", *arguments, "--library", library, "--json").lines
+
+    assert (report["moved"], report["missing"], report["new"], report["embedded"]) == (4, 2, 0, 0)
+
+
+def test_a_dry_run_looks_into_the_new_folder(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    imgrec("ingest", photos, "--library", library)
+    elsewhere = photos.rename(photos.with_name("elsewhere"))
+    files = library / "library.json", library / "registry.sqlite"
+    before = [path.read_bytes() for path in files]
+
+    (estimate,) = imgrec("ingest", elsewhere, "--library", library, "--photos-moved", "--dry-run", "--json").lines
+
+    assert (estimate["found"], estimate["gone"]) == (6, 0)
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_a_folder_without_photos_is_a_warning(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:
@@ -159,7 +232,7 @@ def test_too_many_failures_are_an_error_on_request(imgrec: Imgrec, photos: Path,
         (["ingest"], 2, "images_root is not set"),
         (["ingest", ".", "--bins", "0"], 2, "bins"),
         (["ingest", ".", "--batch-size", "many"], 2, "batch_size = 'many'"),
-        (["ingest", ".", "--modality", "smell"], 1, "no modality 'smell'"),
+        (["ingest", ".", "--modality", "smell"], 2, "no modality 'smell'"),
         (["search", "id:1"], 1, "imgrec ingest"),
         (["search"], 2, "QUERY"),
         (["status"], 1, "no library at"),
@@ -176,6 +249,48 @@ def test_a_failure_is_one_clear_line(
     assert said in ran.err
     assert "Traceback" not in ran.err
     assert not (tmp_path / "library").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("ingest photos", 2),
+        ("ingest photos --dry-run", 2),
+        ("scan photos", 2),
+        ("embed", 1),
+        ("index build", 1),
+        ("train sift", 1),
+        ("reembed", 1),
+        ("gc --delete", 1),
+        ("doctor --fix", 1),
+        ("backup copy", 1),
+        ("status", 1),
+        ("search id:1", 1),
+    ],
+)
+def test_a_folder_of_photos_is_not_touched_where_it_is_named_as_the_library(
+    imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    before = sorted(photos.parent.rglob("*"))
+    ran = imgrec(*command.split(), "--library", "photos")
+    assert (ran.code, ran.err.count("\n")) == (code, 1)
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("ingest .", 2), ("status", 2), ("gc", 2), ("search id:1", 2), ("backup copy", 2), ("doctor", 1)],
+)
+def test_a_file_that_is_named_as_the_library_is_told_so(
+    imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    ran = imgrec(*command.split(), "--library", "cell.png")
+    assert (ran.code, ran.err.count("\n")) == (code, 1)
+    assert re.search(r"cell.png: (this|there) is a file; name a folder", ran.err)
+    below = imgrec(*command.split(), "--library", "cell.png/library")
+    assert (below.code, "is a file; name a folder" in below.err) == (code, True)
 
 
 def test_one_wrong_query_does_not_keep_others_from_answers(imgrec: Imgrec, photos: Path, library: Path) -> None:

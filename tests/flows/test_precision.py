@@ -48,11 +48,22 @@ def test_a_library_that_never_had_the_choice_has_float32(make: Settings) -> None
 
 
 def test_a_device_that_is_not_there_is_one_line(imgrec: Imgrec, photos: Path, library: Path) -> None:
-    ran = imgrec("ingest", photos, "--library", library, "--modality", "efficientnet", "--device", "cuda:99")
-    assert ran.code == 1
-    assert ran.err.splitlines()[-1].startswith("imgrec: error: device = cuda:99: there is ")
-    assert imgrec("status", "--library", library, "--json").lines[0]["images"]["ok"] == 6
-    assert imgrec("ingest", "--library", library, "--device", "cpu").code == 0
+    def refuses(*command: object) -> bool:
+        ran = imgrec(*command, "--library", library, "--device", "cuda:99")
+        return ran.code == 1 and ran.err.splitlines()[-1].startswith("imgrec: error: device = cuda:99: there is ")
+
+    assert refuses("ingest", photos, "--modality", "efficientnet")
+    assert refuses("ingest", photos, "--modality", "efficientnet", "--dry-run")
+    assert not library.exists()
+    assert imgrec("ingest", photos, "--library", library, "--device", "cuda:99").code == 0  # colours need none
+    assert refuses("ingest", "--modality", "efficientnet")
+    assert imgrec("ingest", "--library", library, "--modality", "efficientnet", "--device", "cpu").code == 0
+    (photos / "cell.png").rename(photos / "moved.png")
+    assert refuses("ingest")
+    assert refuses("embed")
+    (report,) = imgrec("scan", "--library", library, "--json").lines
+    assert report["moved"] == 1  # nothing was scanned before
+    (photos / "moved.png").rename(photos / "cell.png")
     searched = imgrec("search", photos / "cell.png", "--library", library, "--device", "cuda:99")
     assert (searched.code, searched.err.count("\n")) == (1, 1)
     assert searched.err.startswith("imgrec: error: device = cuda:99: there is ")

@@ -53,6 +53,13 @@ def test_an_embedder_of_another_package_goes_the_whole_way(
     (answer,) = imgrec("search", photos / "cell.png", "--library", library, "--index", "layout", "--json").lines
     assert answer["hits"][0]["path"] == "cell.png"
 
+    monkeypatch.undo()  # the package is uninstalled
+    catalogue._installed.cache_clear()
+    for command, code in (("status", 1), ("ingest", 1), ("ingest --modality layout", 2), ("embed --modality smell", 2)):
+        refused = imgrec(*command.split(), "--library", library)
+        assert refused.code == code
+        assert re.search(r"no modality '\w+': there are color, .*; if another package brought it, install", refused.err)
+
 
 def test_two_embedders_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", "color")

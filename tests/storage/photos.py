@@ -76,12 +76,15 @@ class Photos:
             self.path(name).unlink()
 
     def scan(
-        self, max_missing_share: float = 0.5, on_read: Callable[[int, int], None] = lambda done, total: None
+        self,
+        max_missing_share: float = 0.5,
+        on_read: Callable[[int, int], None] = lambda done, total: None,
+        on_moved: Callable[[], None] | None = None,
     ) -> ScanReport:
         """Scan; `read` then has the paths of the files that were opened."""
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
-        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read)
+        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read, on_moved)
 
     @property
     def read(self) -> list[str]:

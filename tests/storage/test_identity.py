@@ -1,8 +1,10 @@
 """DESIGN's identity table, line by line, on real files."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from storage.errors import PhotoRootError, PhotosVanishedError
 from storage.identity import Identified
 from storage.mirror import mirror_shards
 from storage.registry import Registry
-from storage.scan import FILES_PER_PROBE, preview_scan
+from storage.scan import FILES_PER_PROBE, foresee_refusal, preview_scan
 from storage.shards import OF_ONE_MODALITY, Failure
 from tests.storage.photos import Photos, picture
 from tests.storage.rows import make_shard, register, write
@@ -291,10 +293,65 @@ def test_a_share_of_a_few_photos_stops_nothing(photos: Photos) -> None:
     assert photos.scan(max_missing_share=0.1).identified == Identified(missing=ENOUGH - 2)
 
 
+@pytest.mark.parametrize(
+    ("gone", "new", "foreseen"),
+    [(11, 0, "would be refused: 11 of 20"), (11, 1, "may be refused, unless they only moved"), (10, 1, None)],
+)
+def test_a_preview_foresees_that_too_many_are_gone(photos: Photos, gone: int, new: int, foreseen: str | None) -> None:
+    for number in range(ENOUGH):
+        photos.write(f"{number:02}.png", content=number)
+    photos.scan()
+    photos.remove(*(f"{number:02}.png" for number in range(gone)))
+    photos.write(*(f"new{number}.png" for number in range(new)), content=99)
+    comparison, _ = preview_scan(photos.registry, photos.root)
+    said = foresee_refusal(photos.root, comparison, 0.5, moved=False)
+    assert said is None if foreseen is None else foreseen in str(said)
+    with pytest.raises(PhotosVanishedError) if foreseen else nullcontext():
+        photos.scan()
+
+
 def test_a_folder_that_is_not_there_stops_the_scan(photos: Photos) -> None:
     photos.root.rmdir()
     with pytest.raises(PhotoRootError, match="is no folder"):
         photos.scan()
+
+
+# A folder of photos that moved
+
+
+def test_only_a_scan_that_is_accepted_takes_the_new_folder(photos: Photos) -> None:
+    photos.write("a.png", content=1)
+    photos.scan()
+    photos.move("a.png", "../a.png")
+    moved: list[dict[str, int]] = []
+
+    def on_moved() -> None:
+        moved.append(photos.ids())
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(PhotosVanishedError, match=r"1 of 1 photos are not below .*: name the folder that they moved"):
+        photos.scan(on_moved=on_moved)
+    photos.write("b.png", content=2)
+    with pytest.raises(KeyboardInterrupt):
+        photos.scan(on_read=interrupt, on_moved=on_moved)
+    assert moved == []
+    photos.scan(on_moved=on_moved)
+    assert moved == [{"b.png": 2}]
+
+
+def test_a_new_folder_that_cannot_be_noted_is_not_taken(photos: Photos) -> None:
+    photos.write("a.png", content=1)
+    photos.scan()
+    photos.move("a.png", "b.png")
+
+    def disk_full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        photos.scan(on_moved=disk_full)
+    assert photos.ids() == {"a.png": 1}
 
 
 # A killed scan
