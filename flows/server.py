@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from prefect.settings import Settings, get_current_settings
 
@@ -26,6 +27,7 @@ CHECK_EVERY_S = 1.0
 STOP_WITHIN_S = 5.0
 # The next start may go well: two that make one database at the same time, or memory that was short for a moment.
 MAX_STARTS = 3
+ROOM_BYTES = 8 << 20  # SQLite's write-ahead log takes 4 MB before it is merged into the database
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it, and a process that is ended at once does not bring it back
 
 
@@ -38,6 +40,7 @@ def tame_temporary_server() -> None:
     settings = get_current_settings()
     if settings.api.url:
         return
+    _check_room(settings)
     from prefect.server.api.server import SubprocessASGIServer
 
     ours = TemporaryServer(settings)
@@ -46,6 +49,26 @@ def tame_temporary_server() -> None:
         theirs.port, theirs.server_process, theirs.running = ours.port, ours.wait_until_it_answers(), True
 
     SubprocessASGIServer.start = start  # type: ignore[method-assign, assignment] # no other way
+
+
+def _check_room(settings: Settings) -> None:
+    """Make sure that Prefect's database can grow: a server with a full disk starts, and then fails at each request.
+
+    Raises:
+        ServerError: it cannot.
+    """
+    home, url = settings.home, settings.server.database.connection_url
+    if url is not None and str(home) not in url.get_secret_value():
+        return
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=home) as probe:
+            probe.write(bytes(ROOM_BYTES))
+    except OSError as error:
+        raise ServerError(
+            f"Prefect's database in {home} cannot be written ({error.strerror}): free {ROOM_BYTES >> 20} MB there, "
+            "make it writable, or set PREFECT_HOME to a folder elsewhere"
+        ) from error
 
 
 class TemporaryServer:
@@ -143,8 +166,8 @@ def _why_it_ended(code: int, home: Path) -> str:
             "of memory: use fewer --workers or close some programs, then run the command again: it goes on from here"
         )
     return (
-        f"Prefect's temporary server does not start: its database is in {home}, which must be writable and have some "
-        "MB of space; `prefect server start` shows the reason"
+        f"Prefect's temporary server ended {MAX_STARTS} times (exit code {code}): its database is in {home}, which may "
+        "be damaged or full; `prefect server start` shows the reason, and another PREFECT_HOME starts with a new one"
     )
 
 

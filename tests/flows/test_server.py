@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from prefect.settings import get_current_settings
 
 from flows.server import MAX_STARTS, ServerError, TemporaryServer
-from tests.flows.launcher import OWN_MLFLOW
+from tests.flows.launcher import OWN_MLFLOW, servers, wait_until_gone
 
 IMGREC = Path(sys.executable).with_name("imgrec")
 
@@ -68,17 +69,28 @@ def test_a_server_that_is_killed_at_every_start_is_told(server: TemporaryServer)
         server.wait_until_it_answers()
 
 
-Ingest = Callable[[str, Path], "subprocess.Popen[str]"]
+def kill_servers(driver: int, library: Path, times: int) -> None:
+    """Kill the server of an ingest that writes its library already, and those that come after it."""
+    wait((library / "registry.sqlite").exists, 300)
+    killed: set[int] = set()
+    while len(killed) < times:
+        wait(lambda: set(servers(driver)) - killed)
+        for server in set(servers(driver)) - killed:
+            os.kill(server, signal.SIGKILL)
+            killed.add(server)
+
+
+Ingest = Callable[[str, Path, Path], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def ingest(tmp_path: Path) -> Ingest:
     """Start an ingest with a Prefect database of its own, named `home`."""
 
-    def start(home: str, photos: Path) -> "subprocess.Popen[str]":
+    def start(home: str, photos: Path, library: Path) -> "subprocess.Popen[str]":
         own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return subprocess.Popen(
-            [IMGREC, "ingest", photos, "--library", tmp_path / f"library-{home}", "--batch-size", "5", "--json"],
+            [IMGREC, "ingest", photos, "--library", library, "--batch-size", "5", "--json"],
             env={**own, **OWN_MLFLOW, "PREFECT_HOME": str(tmp_path / home), "PYTHONPATH": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -94,10 +106,32 @@ def test_two_commands_at_once_do_not_share_a_server(pictures: Path, tmp_path: Pa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (tmp_path / "sitecustomize.py").write_text(ONE_PORT.format(port=port))
-    both = {home: ingest(home, pictures) for home in ("one", "two")}
+    both = {home: ingest(home, pictures, tmp_path / f"library-{home}") for home in ("one", "two")}
     for home, running in both.items():
         out, err = running.communicate(timeout=300)
         assert (running.returncode, err) == (0, "")
         assert json.loads(out)["images"]["ok"] == 20
         with sqlite3.connect(tmp_path / home / "prefect.db") as database:
             assert database.execute("SELECT state_name FROM flow_run").fetchall() == [("Completed",)]
+
+
+@pytest.mark.slow
+def test_a_server_may_be_killed_under_an_ingest(pictures: Path, tmp_path: Path, ingest: Ingest) -> None:
+    running = ingest("home", pictures, tmp_path / "first")
+    kill_servers(running.pid, tmp_path / "first", times=1)
+    out, err = running.communicate(timeout=300)
+    assert (running.returncode, err) == (0, "")
+    assert json.loads(out)["images"]["ok"] == 20
+
+    running = ingest("home", pictures, tmp_path / "second")
+    kill_servers(running.pid, tmp_path / "second", times=MAX_STARTS)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (1, "")
+    assert err.startswith("imgrec: error: Prefect's temporary server was killed 3 times (SIGKILL), mostly for want of ")
+    assert err.count("\n") == 1
+    wait_until_gone(running.pid)
+    assert not servers(running.pid)
+
+    with sqlite3.connect(tmp_path / "home" / "prefect.db") as database:
+        states = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
+    assert states == [("Completed",), ("Running",)]
