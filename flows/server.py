@@ -6,6 +6,7 @@ its work; nobody would notice its death; and it would outlive a command that was
 """
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
@@ -41,6 +42,8 @@ def tame_temporary_server() -> None:
     if settings.api.url:
         return
     _check_room(settings)
+    # Else Prefect says on standard error, several times, that the server did not take the log; what fails then is told.
+    logging.raiseExceptions = False
     from prefect.server.api.server import SubprocessASGIServer
 
     ours = TemporaryServer(settings)
