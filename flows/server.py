@@ -124,6 +124,19 @@ class TemporaryServer:
             os.close(tells)
 
     def _keep(self, told: int) -> None:
+        try:
+            why = self._serve_until_the_last_death(told)
+        except OSError as error:
+            why = f"Prefect's temporary server cannot be started anew ({error.strerror}): run the command again"
+        if self._ending.is_set():
+            return
+        if self._answering.done():
+            _give_up(ServerError(why))
+        else:
+            self._answering.set_exception(ServerError(why))
+
+    def _serve_until_the_last_death(self, told: int) -> str:
+        """Return why there is no server any more."""
         for started in range(1, MAX_STARTS + 1):
             answers = os.read(told, 1)
             os.close(told)
@@ -131,14 +144,10 @@ class TemporaryServer:
                 self._answering.set_result(self.process)
             code = self.process.wait()
             if self._ending.is_set():
-                return
+                break
             if started < MAX_STARTS:
                 self.process, told = self._start()
-        error = ServerError(_why_it_ended(code, self._home))
-        if not self._answering.done():
-            self._answering.set_exception(error)
-            return
-        _give_up(error)
+        return _why_it_ended(code, self._home)
 
     def end(self) -> None:
         """End the server; comes by itself when this process ends."""
