@@ -84,6 +84,10 @@ def _describe(error: Exception) -> str:
     if text.startswith("Failed to reach API"):
         server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
         return f"Prefect's server does not answer ({text}): {server}"
+    if text.startswith("Server error '500"):
+        again = "then run the command again: it goes on from here (`imgrec --verbose …` shows the details)"
+        where = "PREFECT_HOME, or the machine that PREFECT_API_URL names"
+        return f"Prefect's server failed, mostly since the disk of its database is full: free space in {where}, {again}"
     return f"{type(error).__name__}: {text} (run `imgrec --verbose …` for the details)"
 
 

@@ -150,6 +150,19 @@ def workers(group: int) -> list[int]:
     return [pid for pid in members(group) if _parent(pid) in members(group) and _parent(_parent(pid)) == group]
 
 
+def servers(driver: int) -> list[int]:
+    """The temporary Prefect servers that a command has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().decode().split("\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if "flows.server" in line and str(driver) in line:
+            found.append(int(path.parent.name))
+    return found
+
+
 def _parent(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])

@@ -18,7 +18,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from storage.lock import writer_lock
 from storage.registry import Registry
 from storage.shard_rows import shard_files
-from tests.flows.launcher import wait_until_gone
+from tests.flows.launcher import servers, wait_until_gone
 
 IMGREC = Path(sys.executable).with_name("imgrec")
 
@@ -166,7 +166,7 @@ def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
     own["PREFECT_HOME"] = str(tmp_path / "prefect")
     running = start(many_photos, library, environment=own)
     _wait(lambda: _shards(library) >= 2, 120)
-    assert len(_servers_of(running.pid)) == 1
+    assert len(servers(running.pid)) == 1
     os.killpg(running.pid, signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert (running.returncode, "goes on from here" in err) == (130, True)
@@ -174,21 +174,10 @@ def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
         assert len(shard_files(registry)) == _shards(library)
 
     running = start(many_photos, library, environment=own)
-    _wait(lambda: len(_servers_of(running.pid)) == 1, 120)
+    _wait(lambda: len(servers(running.pid)) == 1, 120)
     running.kill()
     running.communicate()
-    _wait(lambda: not _servers_of(running.pid), 10)
-
-
-def _servers_of(driver: int) -> list[str]:
-    """The command lines of Prefect servers that a driver has started."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(path.read_bytes().decode().split("\0"))
-        except OSError:
-            continue
-    return [" ".join(line) for line in lines if "flows.server" in line and str(driver) in line]
+    _wait(lambda: not servers(running.pid), 10)
 
 
 def test_a_server_that_does_not_answer_is_told(photos: Path, library: Path) -> None:
