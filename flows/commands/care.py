@@ -45,9 +45,11 @@ def gc(
     """
     speak_plainly(verbose)
     from search.garbage import collect_garbage
+    from storage.refusals import explaining
 
     root = Settings.load(library=library).library
-    garbage = collect_garbage(root, delete, keep_hours * 3600, missing_days)
+    with explaining(root):
+        garbage = collect_garbage(root, delete, keep_hours * 3600, missing_days)
     if as_json:
         items = [{"kind": item.kind, "what": item.what, "bytes": item.bytes} for item in garbage]
         total = sum(item.bytes for item in garbage)
@@ -76,6 +78,7 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     """
     speak_plainly(verbose)
     from search.doctor import examine
+    from storage.refusals import explaining
 
     diagnoses = []
     try:
@@ -84,7 +87,8 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     except SettingsError as error:
         diagnoses.append(_of_settings(error))
         root, chosen = find_library({"library": library}).resolve(), Settings.model_construct()
-    diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
+    with explaining(root):
+        diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
     if as_json:
         findings = [
