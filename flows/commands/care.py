@@ -11,6 +11,7 @@ import click
 from conf.errors import SettingsError
 from conf.settings import Settings, find_library
 from flows.console import FAILED, print_json, speak_plainly
+from flows.interrupts import cleaning_up
 from flows.options import json_option, library_option
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def gc(
     from storage.refusals import explaining
 
     root = Settings.load(library=library).library
-    with explaining(root):
+    with explaining(root), cleaning_up():
         garbage = collect_garbage(root, delete, keep_hours * 3600, missing_days)
     if as_json:
         items = [{"kind": item.kind, "what": item.what, "bytes": item.bytes} for item in garbage]
@@ -87,7 +88,7 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     except SettingsError as error:
         diagnoses.append(_of_settings(error))
         root, chosen = find_library({"library": library}).resolve(), Settings.model_construct()
-    with explaining(root):
+    with explaining(root), cleaning_up():
         diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
     if as_json:
@@ -131,7 +132,8 @@ def backup(verbose: bool, /, target: Path, library: str | None, no_verify: bool,
     from search.backup import back_up
 
     chosen = Settings.load(library=library)
-    done = back_up(chosen.library, target.expanduser().resolve(), _parameters(chosen), verify=not no_verify)
+    with cleaning_up():
+        done = back_up(chosen.library, target.expanduser().resolve(), _parameters(chosen), verify=not no_verify)
     size, kept = sum(done.copied.values()), len(done.files) - len(done.copied)
     if as_json:
         facts = {"library": chosen.library, "target": done.target, "verified": not no_verify}
