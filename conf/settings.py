@@ -114,7 +114,9 @@ class Settings(BaseSettings):
 
     # Index
     indexes: Names | None = Field(
-        None, min_length=1, description="indexes to build; default: one per modality, and all combined"
+        None,
+        min_length=1,
+        description="indexes to build beside those that are there; default: one per modality, and all combined",
     )
     hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")

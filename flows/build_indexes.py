@@ -26,8 +26,8 @@ def build_indexes(
 
     Args:
         library: folder of the library.
-        indexes: indexes to build; default: one per modality, and their combination.
-        rebuild: build each as one graph, even if it could be kept or added to.
+        indexes: indexes to build beside those that are there; default: one per modality, and their combination.
+        rebuild: build each (of `indexes`, if given) as one graph, even if it could be kept or added to.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, indexes=indexes, **(settings or {}))

@@ -9,7 +9,8 @@ import click
 
 from conf.errors import SettingsError
 from flows.commands import care, ingest, models, reading, search, steps
-from flows.console import FAILED, INTERRUPTED, WRONG_USAGE, complain
+from flows.console import FAILED, WRONG_USAGE, complain
+from flows.start import INTERRUPTED
 from storage.errors import ImgrecError
 
 

@@ -6,7 +6,7 @@ import os
 
 import click
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE = 1, 2
 
 
 class _PlainHandler(logging.Handler):

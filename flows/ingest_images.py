@@ -39,7 +39,7 @@ def ingest_images(
         images_root: folder of photos; a library remembers its own.
         library: folder of the library; it is made if it is not there.
         modalities: modalities to compute beside those the library has.
-        indexes: indexes to build; default: one per modality, and their combination.
+        indexes: indexes to build beside those that are there; default: one per modality, and their combination.
         photos_moved: the photos of this library are in `images_root` now.
         accept_missing: mark photos missing however many there are.
         reembed: give all images new vectors where a setting that changes vectors differs.

@@ -37,3 +37,13 @@ def stopping_gently() -> Iterator[Callable[[], None]]:
         yield stop_if_asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt meanwhile, so that locks and temporary files go."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -16,9 +16,9 @@ from flows.chunks import write_chunks
 from flows.report import Embedded
 from flows.run import Run
 from search.errors import IndexDamagedError, IndexNotFoundError
-from search.fusion import default_indexes, index_members
+from search.fusion import index_members, indexes_in_step
 from search.index import IndexParameters, IndexReport
-from search.layout import IndexFolder, Member, published_indexes
+from search.layout import IndexFolder, Member, list_indexes, published_indexes
 from search.switching import count_waiting
 from storage.failures import list_failed, list_passing
 from storage.mirror import are_settled, wants_merge
@@ -71,7 +71,8 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
 
 
 def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = False) -> dict[str, IndexReport]:
-    """Bring indexes in step with the registry: those named, or one per modality and their combination.
+    """Bring indexes in step with the registry: those named, or one per modality and their combination, and all others
+    that are there. A `rebuild` and the settings of graphs are for those named, or else for all.
 
     Those that change to vectors of other settings do so together, after the last one is built; while photos wait for
     such vectors, none does.
@@ -86,10 +87,11 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
                 "completes them",
                 f"{waiting:,}",
             )
-        for name in names or default_indexes(run.library.modalities):
+        for name in indexes_in_step(run.library.modalities, list_indexes(run.library.indexes_dir), names or ()):
             run.stop_if_asked()
-            made_of = _made_of(run, name, as_served=waiting > 0)
-            report = _with_retries(run, index)(run.library, name, *made_of, _index_parameters(run, name), rebuild)
+            meant = not names or name in names
+            made_of, parameters = _made_of(run, name, as_served=waiting > 0), _index_parameters(run, name, meant)
+            report = _with_retries(run, index)(run.library, name, *made_of, parameters, rebuild and meant)
             if report is not None:
                 reports[name] = report
         run.stop_if_asked()
@@ -108,14 +110,14 @@ def _made_of(run: Run, name: str, as_served: bool) -> tuple[tuple[Member, ...], 
     return index_members(name, run.specs), run.library.vector_settings
 
 
-def _index_parameters(run: Run, name: str) -> IndexParameters:
-    """Settings that some source names, else what this index was built with, else the defaults."""
+def _index_parameters(run: Run, name: str, meant: bool) -> IndexParameters:
+    """Settings that some source names, if meant for this index, else what it was built with, else the defaults."""
     chosen = run.chosen.model_dump()
     try:
         built_with = IndexFolder(run.library.indexes_dir, name).read_manifest().parameters
     except (IndexNotFoundError, IndexDamagedError):
         built_with = {}
-    chosen |= {key: value for key, value in built_with.items() if key not in run.chosen.model_fields_set}
+    chosen |= {key: value for key, value in built_with.items() if not meant or key not in run.chosen.model_fields_set}
     return IndexParameters(**{field.name: chosen[field.name] for field in fields(IndexParameters)})
 
 

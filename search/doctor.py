@@ -61,7 +61,7 @@ def examine(
     lock, open_registry = (
         (writer_lock(root), Registry.open_for_writing) if fix else (undisturbed(root), Registry.open_for_reading)
     )
-    with lock if writable else nullcontext():
+    with lock if writable or fix else nullcontext():
         try:
             with Registry.open_for_reading(library.registry_path):
                 pass  # or else opening it for writing would make an empty one where there is none

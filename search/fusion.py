@@ -28,9 +28,8 @@ def index_modalities(name: str, known: Sequence[str]) -> dict[str, float]:
     Raises:
         IndexNotFoundError: `name` is no modality and no combination of `known` ones.
     """
-    parts = name.removeprefix(COMBINED).split("_") if name.startswith(COMBINED) else [name]
-    canonical = combined_name(sorted(set(parts))) if name.startswith(COMBINED) else name
-    if not set(parts) <= set(known) or name != canonical:
+    parts = _parts(name)
+    if not _can_be_built(name, known):
         choices = ", ".join([*known, *([combined_name(known)] if len(known) > 1 else [])])
         raise IndexNotFoundError(f"no index {name!r} can be built of this library's modalities: there are {choices}")
     shares = WEIGHTS if WEIGHTS.keys() >= set(parts) else WEIGHTS_BESIDE_A_MODEL
@@ -50,6 +49,15 @@ def default_indexes(modalities: Sequence[str]) -> list[str]:
     return [*modalities, combined_name(modalities)] if len(modalities) > 1 else list(modalities)
 
 
+def indexes_in_step(modalities: Sequence[str], there: Sequence[str], asked: Sequence[str] = ()) -> list[str]:
+    """The indexes of an ingest: those asked for, or else the default ones; then all others that are there.
+
+    Whatever is there may be searched, so none may fall behind. Folders of other names are nobody's index.
+    """
+    wanted = asked or default_indexes(modalities)
+    return list(dict.fromkeys([*wanted, *sorted(name for name in there if _can_be_built(name, modalities))]))
+
+
 def combine(members: Sequence[Member], vectors: Mapping[str, Vectors]) -> Vectors:
     """Concatenate unit vectors, each scaled by the root of its weight: (N, sum of dims).
 
@@ -61,3 +69,12 @@ def combine(members: Sequence[Member], vectors: Mapping[str, Vectors]) -> Vector
     return np.concatenate(
         [vectors[member.modality] * np.float32(np.sqrt(member.weight)) for member in members], axis=1, dtype=np.float32
     )
+
+
+def _parts(name: str) -> list[str]:
+    return name.removeprefix(COMBINED).split("_") if name.startswith(COMBINED) else [name]
+
+
+def _can_be_built(name: str, known: Sequence[str]) -> bool:
+    parts = set(_parts(name))
+    return parts <= set(known) and name == (combined_name(list(parts)) if name.startswith(COMBINED) else name)

@@ -5,6 +5,7 @@ the current version, whatever its settings, and those that were replaced less th
 open. Vectors of missing photos are kept, since photos come back.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,13 +15,15 @@ from typing import Any
 
 from embedders.catalogue import create_embedders, model_files
 from embedders.errors import ModelFileError
-from search.errors import IndexDamagedError
+from search.errors import IndexDamagedError, IndexNotFoundError
 from search.layout import KEEP_REPLACED_S, IndexFolder, Manifest, list_indexes
 from storage.forgetting import count_long_missing, forget_long_missing
 from storage.garbage import Garbage, free_pages, leftover_files, unused_shards, unused_vectors
 from storage.library import Library, open_library
 from storage.lock import writer_lock
 from storage.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 
 def collect_garbage(
@@ -32,7 +35,6 @@ def collect_garbage(
 
     Raises:
         LibraryLockedError: somebody writes the library, and may just be making what looks like garbage.
-        IndexDamagedError: a current index does not say what it needs.
     """
     library = open_library(root)
     with writer_lock(root), Registry.open_for_writing(library.registry_path) as registry:
@@ -48,10 +50,15 @@ def collect_garbage(
 def find_garbage(
     library: Library, registry: Registry, keep_replaced_s: float, missing_days: float | None = None
 ) -> Iterator[Garbage]:
-    """Yield what can go, in the order in which it must: killed half-way, the rest is still found."""
-    current = [IndexFolder(library.indexes_dir, name).read_manifest() for name in list_indexes(library.indexes_dir)]
+    """Yield what can go, in the order in which it must: killed half-way, the rest is still found.
+
+    Nothing of an index that does not say what it needs is among it, and no vectors or models, which it may need.
+    """
+    current, unread = _read_indexes(library)
     kept = list(_kept_manifests(library, keep_replaced_s))
     used = fingerprints_in_use(library, current, kept)
+    if unread:
+        used |= registry.fingerprints().keys()
     yield from unused_vectors(registry, used)
     yield from unused_shards(library, used)
     if missing_days is not None:
@@ -60,11 +67,14 @@ def find_garbage(
             forget = partial(forget_long_missing, registry, library.shards_dir, missing_days)
             yield Garbage("missing photos", f"{count:,} missing for more than {missing_days:g} days", size, forget)
     for folder in _index_folders(library):
+        if folder.name in unread:
+            continue
         for path in folder.leftovers(keep_replaced_s):
             size = sum(file.stat().st_size for file in path.iterdir())
             kind = "index segment" if path.parent.name == "segments" else "index version"
             yield Garbage(kind, str(path.relative_to(library.root)), size, partial(shutil.rmtree, path))
-    yield from _unused_models(library, [library.vector_settings, *(m.vector_settings for m in [*current, *kept])])
+    if not unread:
+        yield from _unused_models(library, [library.vector_settings, *(m.vector_settings for m in [*current, *kept])])
     yield from leftover_files(library)
     yield from free_pages(registry)
 
@@ -82,6 +92,18 @@ def fingerprints_in_use(library: Library, current: list[Manifest], kept: list[Ma
         with suppress(ModelFileError):  # then no reader can have it open
             used |= _fingerprints(library, manifest.vector_settings)
     return used
+
+
+def _read_indexes(library: Library) -> tuple[list[Manifest], set[str]]:
+    """Return the current manifests, and the names of the indexes that have none which can be read."""
+    current, unread = [], set()
+    for name in list_indexes(library.indexes_dir):
+        try:
+            current.append(IndexFolder(library.indexes_dir, name).read_manifest())
+        except (IndexDamagedError, IndexNotFoundError) as error:
+            unread.add(name)
+            logger.warning("all of index %s is kept, and all vectors and models, which it may need: %s", name, error)
+    return current, unread
 
 
 def _fingerprints(library: Library, vector_settings: Mapping[str, Any]) -> set[str]:

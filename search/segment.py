@@ -81,6 +81,8 @@ def write_segment(folder: Path, segment: Segment) -> None:
 def verify_segment(folder: Path, thorough: bool = False) -> None:
     """Verify the files of a segment: with `thorough` all, else where one of them changed since that was last done.
 
+    Only for a writer is it written down that it was done; `thorough` is for whoever only looks.
+
     Raises:
         IndexDamagedError: a file is not what was written.
     """
@@ -89,7 +91,7 @@ def verify_segment(folder: Path, thorough: bool = False) -> None:
         changed = thorough or any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in _FILES)
         if known.keys() != set(_FILES) or (changed and _checksums(folder) != known):
             raise IndexDamagedError(f"segment {folder} is damaged: `imgrec ingest` builds it anew")
-        if changed:
+        if changed and not thorough:
             (folder / CHECKSUMS).touch()
     except FileNotFoundError as error:
         if error.filename != str(folder / CHECKSUMS):  # the first release wrote none

@@ -10,6 +10,7 @@ from typing import Self
 from storage.errors import LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal
 from storage.migrations import check_not_newer, migrate, schema_version
+from storage.refusals import is_refused, refusal_of
 
 # How long another program may hold the registry before a run gives up.
 BUSY_TIMEOUT_S = 60
@@ -26,7 +27,7 @@ class Database:
     @classmethod
     @contextmanager
     def open_for_writing(cls, path: Path) -> Iterator[Self]:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        connection = _connect(path)
         try:
             with _naming_damage(path):
                 connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
@@ -45,9 +46,7 @@ class Database:
         # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
         frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
         uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
-        )
+        connection = _connect(path, uri)
         try:
             with _naming_damage(path):
                 check_not_newer(connection, path)
@@ -70,11 +69,22 @@ class Database:
         self.connection.execute("COMMIT")
 
 
+def _connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
+    """Open the registry at `path`, by a URI that says how."""
+    with _naming_damage(path):
+        return sqlite3.connect(
+            uri or path, uri=uri is not None, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
+
+
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
+    """Say which registry is damaged, and where files cannot be opened, why, as long as that can be seen."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
+            if is_refused(error) and (code := refusal_of(error)):
+                raise OSError(code, os.strerror(code), str(path)) from error
             raise
         raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error

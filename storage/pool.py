@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 from storage.native import keep_native_messages
+from storage.scratch import claim_sockets_folder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,6 +66,7 @@ class WorkerPool(Executor):
     """
 
     def __init__(self, workers: int, preload: Iterable[str] = ()) -> None:
+        claim_sockets_folder()
         self.workers = workers
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))

@@ -25,6 +25,8 @@ _OF_SQLITE = {
 _IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
 # Not memory: a damaged file may ask for any amount.
 _NOT_OPENED = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
+# The registry, its write-ahead log and that one's index.
+_FILES_OF_SQLITE = 3
 _AGAIN = "then run the command again: it goes on from here"
 
 
@@ -95,9 +97,14 @@ def explain(error: BaseException, library: Path) -> str | None:
 
 
 def _why_not_opened() -> int | None:
-    """Where it is not said why no file could be opened: see whether any can be."""
+    """Where it is not said why no file could be opened: see whether as many can be as SQLite opens for a registry."""
+    opened: list[int] = []
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
+        while len(opened) < _FILES_OF_SQLITE:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         return error.errno
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
     return None

@@ -11,6 +11,7 @@ import click
 from conf.errors import SettingsError
 from conf.settings import Settings, find_library
 from flows.console import FAILED, print_json, speak_plainly
+from flows.interrupts import cleaning_up
 from flows.options import json_option, library_option
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ def gc(
     """
     speak_plainly(verbose)
     from search.garbage import collect_garbage
+    from storage.refusals import explaining
 
     root = Settings.load(library=library).library
-    garbage = collect_garbage(root, delete, keep_hours * 3600, missing_days)
+    with explaining(root), cleaning_up():
+        garbage = collect_garbage(root, delete, keep_hours * 3600, missing_days)
     if as_json:
         items = [{"kind": item.kind, "what": item.what, "bytes": item.bytes} for item in garbage]
         total = sum(item.bytes for item in garbage)
@@ -76,6 +79,7 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     """
     speak_plainly(verbose)
     from search.doctor import examine
+    from storage.refusals import explaining
 
     diagnoses = []
     try:
@@ -84,7 +88,8 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     except SettingsError as error:
         diagnoses.append(_of_settings(error))
         root, chosen = find_library({"library": library}).resolve(), Settings.model_construct()
-    diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
+    with explaining(root), cleaning_up():
+        diagnoses += examine(root, _parameters(chosen), fix, thorough, chosen.models_root)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
     if as_json:
         findings = [
@@ -127,7 +132,8 @@ def backup(verbose: bool, /, target: Path, library: str | None, no_verify: bool,
     from search.backup import back_up
 
     chosen = Settings.load(library=library)
-    done = back_up(chosen.library, target.expanduser().resolve(), _parameters(chosen), verify=not no_verify)
+    with cleaning_up():
+        done = back_up(chosen.library, target.expanduser().resolve(), _parameters(chosen), verify=not no_verify)
     size, kept = sum(done.copied.values()), len(done.files) - len(done.copied)
     if as_json:
         facts = {"library": chosen.library, "target": done.target, "verified": not no_verify}

@@ -14,7 +14,13 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @click.argument("photos", required=False)
 @library_option
 @click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to compute; may be repeated.")
-@click.option("--index", "indexes", multiple=True, metavar="NAME", help="Index to build; may be repeated.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="NAME",
+    help="Index to build beside those that are there; may be repeated.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")

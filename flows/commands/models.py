@@ -12,6 +12,7 @@ import click
 from conf.settings import Settings
 from embedders.errors import ModelFileError
 from flows.console import FAILED, complain, print_json, speak_plainly
+from flows.interrupts import cleaning_up
 from flows.options import json_option, settings_options
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def fetch(verbose: bool, /, name: str | None, source: str, models_root: str | No
     from embedders.model_sources import fetch_model
 
     chosen = Settings.load(models_root=models_root)
-    with _progress(as_json) as on_progress:
+    with cleaning_up(), _progress(as_json) as on_progress:
         model = fetch_model(chosen.models_root, name or chosen.openclip_model, source, on_progress)
     _say_stored(model, as_json)
 
@@ -154,7 +155,9 @@ def add(
     if name.startswith(PREFIX):
         if any(value is not None for value in (licence, quick_gelu, mean, std, *stated.values())):
             raise click.UsageError(f"{name} is known in full: leave out what is said of it")
-        _say_stored(add_dreamsim(root, name, source), as_json)
+        with cleaning_up():
+            model = add_dreamsim(root, name, source)
+        _say_stored(model, as_json)
         return
     said = Stated(
         quick_gelu=None if quick_gelu is None else quick_gelu == "yes",
@@ -162,7 +165,8 @@ def add(
         std=_three(std, "--std"),
         **stated,
     )
-    model = add_openclip(root, name, source, said, licence)
+    with cleaning_up():
+        model = add_openclip(root, name, source, said, licence)
     _say_stored(model, as_json)
 
 

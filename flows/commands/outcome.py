@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.console import complain, print_json, speak_plainly
+from flows.interrupts import cleaning_up
 from storage.errors import PhotosVanishedError
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
@@ -31,7 +32,8 @@ def asking_if_vanished(flow: Callable[..., RunReport], options: Mapping[str, Any
         if not sys.stdin.isatty() or as_json:
             raise
         complain(str(error))
-        click.confirm("Mark them missing?", abort=True, err=True)
+        with cleaning_up():  # of the terminal
+            click.confirm("Mark them missing?", abort=True, err=True)
         return flow(**{**options, "accept_missing": True})
 
 

@@ -95,7 +95,8 @@ def index() -> None:
 @index.command()
 @library_option
 @click.option("--index", "indexes", multiple=True, metavar="NAME",
-              help="Index to build; may be repeated.  [default: one per modality, and all combined]")  # fmt: skip
+              help="Index to build beside those that are there; may be repeated.  "
+                   "[default: one per modality, and all combined]")  # fmt: skip
 @click.option("--batch-size", "index_batch_size", metavar="VALUE",
               help="Vectors read at a time: the setting index_batch_size.")  # fmt: skip
 @click.option("--rebuild", is_flag=True, help="Build a new graph, even if the index could be kept or added to.")

@@ -165,12 +165,18 @@ def test_a_read_only_disk_is_searched_and_not_written(
     assert_one_line(ingest(launcher, album, library), f"{library}/.lock is read-only")
     for arguments in (["search", "id:1"], ["status"], ["failures"], ["sql", "SELECT path, vector FROM color"]):
         assert imgrec(*arguments, "--library", library, "--json").lines
+    doctor = imgrec("doctor", "--library", library, "--all", "--json")
+    assert (doctor.code, doctor.lines[0]["findings"], doctor.err) == (0, [], "")
+    for arguments in (["gc"], ["gc", "--delete"], ["doctor", "--fix"]):
+        refused = imgrec(*arguments, "--library", library)
+        assert (refused.code, refused.err.count("\n")) == (1, 1)
+        assert " is read-only: make it writable, then run the command again" in refused.err
     disk.make("rw")
     assert ingest(launcher, album, library).code == 0
     check(library, album, {})
 
 
-@pytest.mark.parametrize("files", [24, 32])
+@pytest.mark.parametrize("files", [24, 28, 33])
 def test_too_few_open_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
     ended = ingest(launcher, album, tmp_path / "library", limits={"RLIMIT_NOFILE": files})
     assert ended.code == 1

@@ -341,3 +341,14 @@ def test_a_library_that_is_written_is_not_judged(library: Library) -> None:
     os.utime(holder, (time.time() - 600, time.time() - 600))
     assert found(examine(library.root, PARAMETERS, fix=True)) == ["lock"]
     assert not holder.exists()
+
+
+def test_without_fix_nothing_is_written(library: Library) -> None:
+    def stamps() -> dict[Path, tuple[int, int]]:
+        own = (".lock", "-wal", "-shm")  # those of whoever has it open
+        paths = [path for path in library.root.rglob("*") if path.is_file() and not path.name.endswith(own)]
+        return {path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in paths}
+
+    before = stamps()
+    assert examine(library.root, PARAMETERS, thorough=True) == []
+    assert stamps() == before

@@ -11,7 +11,6 @@ import pytest
 
 from embedders.sift_model import SiftModel, model_path
 from search import Searcher
-from search.errors import IndexDamagedError
 from search.garbage import collect_garbage, find_garbage
 from search.layout import IndexFolder
 from search.reader import IndexReader
@@ -154,12 +153,26 @@ def test_models_that_the_settings_or_an_index_need_stay(library: Library) -> Non
     assert list(library.models_dir.iterdir()) == [model_path(library.models_dir, models[1].digest)]
 
 
-def test_an_index_that_does_not_say_what_it_needs_stops_it(library: Library) -> None:
-    (library.indexes_dir / "color" / "current").write_text("nonsense")
+@pytest.mark.parametrize("damage", ["pointer", "no pointer", "manifest"])
+def test_all_that_an_index_may_need_is_kept_when_it_does_not_say_what(
+    library: Library, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    ingest(change_mind(library))
+    folder = IndexFolder(library.indexes_dir, "color")
+    if damage == "pointer":
+        folder.pointer.write_text("nonsense")
+    elif damage == "no pointer":
+        folder.pointer.unlink()
+    else:
+        folder.manifest_path(folder.current_version() or "").write_text("{")
     ingested = files(library)
-    with pytest.raises(IndexDamagedError, match="imgrec ingest"):
-        collect_garbage(library.root, delete=True, keep_replaced_s=0)
-    assert files(library) == ingested
+    (library.root / ".tmp-killed").write_bytes(b"half")
+    removed = collect_garbage(library.root, delete=True, keep_replaced_s=0)
+    assert (kinds(removed), files(library)) == (["temporary file"], ingested)
+    assert "all of index color is kept" in caplog.text
+    ingest(open_library(library.root))
+    removed = collect_garbage(library.root, delete=True, keep_replaced_s=0)
+    assert {"vectors", "shards", "index version", "index segment"} >= set(kinds(removed)) >= {"vectors", "shards"}
 
 
 def test_a_library_that_is_written_is_left_alone(library: Library) -> None:

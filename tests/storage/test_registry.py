@@ -1,6 +1,10 @@
 """The registry as a file: its schema, its damage, its journal."""
 
+import errno
+import os
+import resource
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from storage.errors import ImgrecError, LibraryFormatError, LibraryNotFoundError
 from storage.filesystems import allows_wal, filesystem_type
 from storage.library import FORMAT_VERSION, create_library, is_library, open_library
 from storage.migrations import MIGRATIONS, schema_version
+from storage.refusals import refusal_of
 from storage.registry import Registry
 from tests.storage.rows import add_image
 
@@ -247,3 +252,31 @@ def test_a_library_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "library.json").write_text('{"format_version": 2, "whatever": 1}')
     with pytest.raises(LibraryFormatError, match="format 2, this imgrec knows up to 1: upgrade"):
         open_library(tmp_path)
+
+
+def test_it_is_told_when_no_more_files_can_be_opened(tmp_path: Path) -> None:
+    """At whichever of its files SQLite fails, which is no longer seen when it has closed the others."""
+    path = tmp_path / "registry.sqlite"
+    with Registry.open_for_writing(path):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refused: list[int | None] = []
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(8):
+            try:
+                with Registry.open_for_writing(path):
+                    break
+            except (OSError, sqlite3.Error) as error:
+                refused.append(refusal_of(error))
+            os.close(taken.pop())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert 1 <= len(refused) < 8
+    assert set(refused) == {errno.EMFILE}
