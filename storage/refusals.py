@@ -34,14 +34,14 @@ def refusal_of(error: BaseException) -> int | None:
     """Return the errno of what the machine refused, whoever reports it; None if `error` is something else."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # tempfile's, which does not say why either
-        return _why_not_opened() or error.errno
+    if isinstance(error, FileNotFoundError) and "No usable temporary" in str(error):  # tempfile does not say why either
+        return _why_not_opened(1) or error.errno
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
-            return _why_not_opened()
+            return _why_not_opened(_FILES_OF_SQLITE)
         return _OF_SQLITE.get(code) or _OF_SQLITE.get(code & 0xFF)
     if isinstance(error, OSError | RuntimeError):
         return next((code for code in _IN_TEXT if os.strerror(code) in str(error)), None)
@@ -96,11 +96,11 @@ def explain(error: BaseException, library: Path) -> str | None:
     }.get(code)
 
 
-def _why_not_opened() -> int | None:
-    """Where it is not said why no file could be opened: see whether as many can be as SQLite opens for a registry."""
+def _why_not_opened(files: int) -> int | None:
+    """Where it is not said why files could not be opened: see whether so many can be."""
     opened: list[int] = []
     try:
-        while len(opened) < _FILES_OF_SQLITE:
+        while len(opened) < files:
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         return error.errno
