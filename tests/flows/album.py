@@ -109,14 +109,14 @@ def in_shards(library: Path, modality: str) -> dict[bytes, bytes | None]:
 
 
 def to_embed(library: Path, album: Album) -> set[bytes]:
-    """The contents that an ingest has to embed: all that are not in a shard of every modality.
-
-    A picture that one modality found to be corrupt is not asked for another.
-    """
-    held = [in_shards(library, modality) for modality in MODALITIES]
-    done = {"ok": set.intersection(*map(set, held)), "corrupt": set.union(*map(set, held))}
-    contents = [(digest(content), status_of(content)) for content in album.contents()]
-    return {content for content, status in contents if status in done and content not in done[status]}
+    """The contents that an ingest has to embed: all that have a vector which is in no shard."""
+    held = {modality: in_shards(library, modality) for modality in MODALITIES}
+    return {
+        digest(content)
+        for content in album.contents()
+        for modality in MODALITIES
+        if vector_of(modality, content) is not None and digest(content) not in held[modality]
+    }
 
 
 def check(library: Path, album: Album, ids: dict[int, bytes]) -> None:
