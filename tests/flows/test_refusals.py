@@ -176,7 +176,7 @@ def test_a_read_only_disk_is_searched_and_not_written(
     check(library, album, {})
 
 
-@pytest.mark.parametrize("files", [24, 28, 32])
+@pytest.mark.parametrize("files", [24, 32])
 def test_too_few_open_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
     ended = ingest(launcher, album, tmp_path / "library", limits={"RLIMIT_NOFILE": files})
     assert ended.code == 1
