@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from benchmarks.harness import BENCH
 from benchmarks.pictures import real_pictures
@@ -17,6 +17,8 @@ from storage.walk import WalkReport, walk_photos
 PACKAGE = "tuxpaint-stamps-default"
 NO_PHOTOS = ("symbols/", "cartoon", "flags", "roadsigns", "money")
 COLLAGE = "collage"
+# What SIFT is measured on, among all originals.
+NINE = ("q15", "crop", "rotated", "grey", "blurred", "third", "brighter", "text", COLLAGE)
 
 
 def load_photos(smallest_side: int) -> list[tuple[str, Image.Image]]:
@@ -51,22 +53,40 @@ def load(path: Path) -> Image.Image:
 def distort(
     image: Image.Image, photos: list[Image.Image], random: np.random.Generator
 ) -> tuple[dict[str, Image.Image], NDArray[np.int64]]:
-    """Return nine distorted copies of a photo, and the places of the three photos that its collage shows beside it."""
+    """Return fourteen distorted copies of a photo, and the places of the three others that its collage shows."""
     width, height = image.size
-    crop_width, crop_height = int(width * 0.6**0.5), int(height * 0.6**0.5)
-    left, top = int(random.integers(width - crop_width + 1)), int(random.integers(height - crop_height + 1))
+    beside = random.choice(len(photos), 3, replace=False)
+    frame = Image.new("RGB", (width * 8 // 5, height * 8 // 5), "white")
+    frame.paste(image, ((frame.width - width) // 2, (frame.height - height) // 2))
     copies = {
         "q15": _recompress(image),
-        "crop": image.crop((left, top, left + crop_width, top + crop_height)),
+        "crop": _crop(image, 0.6, random),
         "rotated": image.rotate(15, Image.Resampling.BICUBIC, expand=True, fillcolor="white"),
         "grey": image.convert("L").convert("RGB"),
         "blurred": image.filter(ImageFilter.GaussianBlur(2)),
         "third": image.resize((max(1, width // 3), max(1, height // 3)), Image.Resampling.LANCZOS),
         "brighter": ImageEnhance.Brightness(image).enhance(1.4),
         "text": _with_text(image),
+        COLLAGE: _collage(image, [photos[place] for place in beside]),
+        "mirrored": ImageOps.mirror(image),
+        "turned": image.transpose(Image.Transpose.ROTATE_90),
+        "quarter": _crop(image, 0.25, random),
+        "framed": frame,
+        "noisy": _with_noise(image, random),
     }
-    beside = random.choice(len(photos), 3, replace=False)
-    return copies | {COLLAGE: _collage(image, [photos[place] for place in beside])}, beside
+    return copies, beside
+
+
+def _crop(image: Image.Image, area: float, random: np.random.Generator) -> Image.Image:
+    width, height = (max(1, int(side * area**0.5)) for side in image.size)
+    left, top = int(random.integers(image.width - width + 1)), int(random.integers(image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _with_noise(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(image, np.float32)
+    noisy = pixels + random.normal(0, 25, pixels.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
 def _recompress(image: Image.Image) -> Image.Image:

@@ -13,8 +13,8 @@ COMBINED = "combo_"
 # Shares before normalisation, by measurement (docs/decisions.md).
 WEIGHTS = {"color": 0.4, "sift": 0.6}
 # The same beside a model, which knows so much more of what is shown that colours hardly help it.
-WEIGHTS_BESIDE_A_MODEL = {"color": 0.1, "sift": 0.35}
-_WEIGHT_OF_A_MODEL = 0.55
+WEIGHTS_BESIDE_A_MODEL = {"color": 0.1, "sift": 0.3}
+_WEIGHT_OF_A_MODEL = 0.6
 
 
 def combined_name(modalities: Sequence[str]) -> str:

@@ -143,9 +143,7 @@ def test_everything_of_a_model_is_on_the_device(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(RuntimeError, match="same device"):
             embedder.forward(torch.empty((5, 224, 224, 3), dtype=torch.uint8))
     efficientnet._network.cache_clear()  # the fake one
-    assert [(str(rows.device), tuple(rows.shape)) for rows in fetched] == [
-        ("cuda:1", (5, efficientnet.FEATURES + efficientnet.KINDS))
-    ]
+    assert [(str(rows.device), tuple(rows.shape)) for rows in fetched] == [("cuda:1", (5, efficientnet.DIM))]
 
 
 def test_a_batch_that_cannot_be_sent_is_halved() -> None:
