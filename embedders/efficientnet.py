@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,9 +118,25 @@ def _in_onnx_runtime(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # threads have pictures of their own (Place.compute)
-    session = onnxruntime.InferenceSession(lite_graph(model), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what fails is raised
+    with _short_of_memory():
+        session = onnxruntime.InferenceSession(lite_graph(model), options, providers=["CPUExecutionProvider"])
 
     def network(pictures: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(session.run(None, {PICTURES: pictures.contiguous().numpy()})[0])
+        with _short_of_memory():
+            return torch.from_numpy(session.run(None, {PICTURES: pictures.contiguous().numpy()})[0])
 
     return network
+
+
+@contextmanager
+def _short_of_memory() -> Iterator[None]:
+    """Raise MemoryError where ONNX Runtime says in words that it gets no memory."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+
+    try:
+        yield
+    except (Fail, RuntimeException) as error:
+        if "alloc" not in str(error):  # "Failed to allocate memory", or "std::bad_alloc"
+            raise
+        raise MemoryError(str(error)) from error

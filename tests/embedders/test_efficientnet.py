@@ -1,5 +1,7 @@
 """EfficientNet-Lite0: its contract, and its vectors against those of the package that it comes from."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,6 +146,29 @@ def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(efficientnet, "find_spec", lambda name: None)
     with pytest.raises(ModelFileError, match="the weights of efficientnet are not installed: install"):
         EfficientNetEmbedder(448).load(Machine())
+
+
+TOO_LITTLE_MEMORY = """
+import resource
+import torch
+from pathlib import Path
+from embedders.devices import Place
+from embedders.efficientnet import _network, weights_path
+network = _network(weights_path(), Place("cpu"))
+pictures = torch.zeros((32, 3, 224, 224))  # whose first feature maps take 51 MB each
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 20_000_000, resource.RLIM_INFINITY))
+try:
+    network(pictures)
+except MemoryError as error:
+    print(error)
+"""
+
+
+def test_too_little_memory_is_told_as_such() -> None:
+    done = subprocess.run([sys.executable, "-c", TOO_LITTLE_MEMORY], capture_output=True, text=True, check=True)
+    assert "Failed to allocate memory" in done.stdout
+    assert not done.stderr
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
