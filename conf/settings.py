@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="in which learned models compute: float32, or on a GPU bf16 or fp16, faster and coarser"
     )
+    cpu_runtime: Literal["onnxruntime", "torch"] = Field(
+        "onnxruntime", description="what computes efficientnet on a CPU in float32; both to 1e-6 the same"
+    )
     openclip_model: str = Field(
         "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
     )
@@ -174,6 +177,7 @@ class Settings(BaseSettings):
             "decode_min_side": self.decode_min_side,
             "sift_model": self.sift_model,
             "precision": self.precision,
+            "cpu_runtime": self.cpu_runtime,
         }
 
 

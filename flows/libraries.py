@@ -11,6 +11,7 @@ from conf.settings import Settings
 from embedders.base import LearnedEmbedder
 from embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
 from embedders.devices import FLOAT32, find_place
+from embedders.efficientnet import ONNX_RUNTIME
 from embedders.errors import UnknownEmbedderError
 from embedders.model_store import model_names
 from embedders.sift_model import DEFAULT
@@ -24,7 +25,7 @@ from storage.lock import HOLDER
 DEFAULT_MODALITIES = ("color", "sift")
 MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
 # What libraries have that were made before there was a choice.
-_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32}
+_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32, "cpu_runtime": ONNX_RUNTIME}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:

@@ -27,8 +27,8 @@ from flows.options import chosen_of, json_option, library_option, retry_option, 
 @retry_option
 @settings_options(
     "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
-    "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search", "max_failed_share",
-    "max_missing_share",
+    "cpu_runtime", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search",
+    "max_failed_share", "max_missing_share",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -86,6 +86,7 @@ def ingest(
     "openclip_model",
     "dreamsim_type",
     "precision",
+    "cpu_runtime",
     "models_root",
     "device",
     "workers",

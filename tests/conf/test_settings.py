@@ -95,7 +95,13 @@ def test_a_relative_folder_is_one_of_the_working_directory(here: Path) -> None:
 
 def test_only_given_vector_settings_may_differ_from_a_librarys(here: Path) -> None:
     assert Settings.load().given_vector_settings() == {}
-    expected = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default", "precision": "float32"}
+    expected = {
+        "bins": [8, 8, 8],
+        "decode_min_side": 448,
+        "sift_model": "default",
+        "precision": "float32",
+        "cpu_runtime": "onnxruntime",
+    }
     assert Settings.load().vector_settings() == expected
     assert Settings.load(bins="4").given_vector_settings() == {"bins": [4, 4, 4]}
     write(here, "decode_min_side = 448")

@@ -27,7 +27,16 @@ from tests.embedders.test_worker import COLOR, write_chunk, write_photos
 class TestEfficientNetContract(LearnedContract):
     modality = "efficientnet"
     vector_settings: ClassVar[Mapping[str, Any]] = {"decode_min_side": 448}
-    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"decode_min_side": 449}, {"precision": "bf16"}]
+    changes: ClassVar[Sequence[Mapping[str, Any]]] = [
+        {"decode_min_side": 449},
+        {"precision": "bf16"},
+        {"cpu_runtime": "torch"},
+    ]
+
+
+class TestEfficientNetInTorchContract(TestEfficientNetContract):
+    vector_settings: ClassVar[Mapping[str, Any]] = {"decode_min_side": 448, "cpu_runtime": "torch"}
+    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"cpu_runtime": "onnxruntime"}]
 
 
 def reference(pictures: Sequence[Pixels]) -> Vectors:
@@ -62,16 +71,21 @@ def check_golden(embedder: EfficientNetEmbedder, golden: Vectors) -> None:
     assert difference <= 1e-5, difference
 
 
-def test_vectors_are_those_of_the_original_package(golden: Vectors) -> None:
+@pytest.mark.parametrize("cpu_runtime", ["onnxruntime", "torch"])
+def test_vectors_are_those_of_the_original_package(golden: Vectors, cpu_runtime: str) -> None:
     assert median_cosine(golden) < 0.5  # or else wrong code could pass
-    check_golden(EfficientNetEmbedder(448), golden)
+    check_golden(EfficientNetEmbedder(448, cpu_runtime=cpu_runtime), golden)
 
 
-def test_torch_which_runs_it_on_a_gpu_makes_the_same(golden: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet, "_in_onnx_runtime", efficientnet._in_torch)
+def test_the_runtime_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name in ("_in_onnx_runtime", "_in_torch"):
+        monkeypatch.setattr(efficientnet, name, lambda model, name=name: made.append(name))
     efficientnet._network.cache_clear()
-    check_golden(EfficientNetEmbedder(448), golden)
+    for settings in ({}, {"cpu_runtime": "torch"}, {"precision": "bf16"}):
+        EfficientNetEmbedder.from_settings({"decode_min_side": 448, **settings}).load(Machine())
     efficientnet._network.cache_clear()
+    assert made == ["_in_onnx_runtime", "_in_torch", "_in_torch"]
 
 
 def prepare_with(resample: Image.Resampling) -> Callable[[Pixels], NDArray[Any]]:
@@ -153,8 +167,8 @@ import resource
 import torch
 from pathlib import Path
 from embedders.devices import Place
-from embedders.efficientnet import _network, weights_path
-network = _network(weights_path(), Place("cpu"))
+from embedders.efficientnet import ONNX_RUNTIME, _network, weights_path
+network = _network(weights_path(), Place("cpu"), ONNX_RUNTIME)
 pictures = torch.zeros((32, 3, 224, 224))  # whose first feature maps take 51 MB each
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 20_000_000, resource.RLIM_INFINITY))

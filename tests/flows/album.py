@@ -28,6 +28,7 @@ VECTOR_SETTINGS: dict[str, Any] = {
     "decode_min_side": 448,
     "sift_model": "default",
     "precision": "float32",
+    "cpu_runtime": "onnxruntime",
 }
 
 

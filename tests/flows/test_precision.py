@@ -1,4 +1,4 @@
-"""The precision of a library's models is a setting of its vectors, the device is the machine's."""
+"""In which precision and by what models compute are settings of a library's vectors; the device is the machine's."""
 
 from pathlib import Path
 
@@ -23,28 +23,33 @@ def fingerprints(library: Library) -> list[str]:
     return [embedder.spec.fingerprint for embedder in embedders.values()]
 
 
-def test_a_library_keeps_its_precision(make: Settings) -> None:
-    library = library_for(make.model_copy(update={"precision": "bf16"}))
-    assert library_for(make).vector_settings["precision"] == "bf16"
-    other = Settings.load(library=library.root, precision="float32")
-    with pytest.raises(
-        VectorSettingsError, match=r"precision = float32, but bf16 there.*reembed .* --precision float32"
-    ):
+@pytest.mark.parametrize(
+    ("setting", "value", "default"), [("precision", "bf16", "float32"), ("cpu_runtime", "torch", "onnxruntime")]
+)
+def test_a_library_keeps_its_own(make: Settings, setting: str, value: str, default: str) -> None:
+    library = library_for(make.model_copy(update={setting: value}))
+    assert library_for(make).vector_settings[setting] == value
+    other = Settings.load(library=library.root, **{setting: default})
+    flag = f"--{setting.replace('_', '-')} {default}"
+    with pytest.raises(VectorSettingsError, match=rf"{setting} = {default}, but {value} there.*reembed .* {flag}"):
         library_for(other)
     changed = library_for(other, reembed=True)
     differ = [old != new for old, new in zip(fingerprints(library), fingerprints(changed), strict=True)]
     assert differ == [name == "efficientnet" for name in library.modalities]
 
 
-def test_a_library_that_never_had_the_choice_has_float32(make: Settings) -> None:
+def test_a_library_that_never_had_the_choice_has_the_defaults(make: Settings) -> None:
     library = library_for(make)
-    older = {name: value for name, value in library.vector_settings.items() if name != "precision"}
+    choices = ("precision", "cpu_runtime")
+    older = {name: value for name, value in library.vector_settings.items() if name not in choices}
     before = fingerprints(library)
     library = library.with_vector_settings(older)
     assert fingerprints(library) == before
     assert library_for(Settings.load(library=library.root, precision="float32")).vector_settings == older
     with pytest.raises(VectorSettingsError, match="precision = fp16, but float32 there"):
         library_for(Settings.load(library=library.root, precision="fp16"))
+    with pytest.raises(VectorSettingsError, match="cpu_runtime = torch, but onnxruntime there"):
+        library_for(Settings.load(library=library.root, cpu_runtime="torch"))
 
 
 def test_a_device_that_is_not_there_is_one_line(imgrec: Imgrec, photos: Path, library: Path) -> None:
