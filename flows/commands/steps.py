@@ -1,9 +1,11 @@
-"""An ingest step by step: `imgrec scan`, `embed`, `train`, `index build`."""
+"""An ingest step by step: `imgrec scan`, `embed`, `train`, `index build`; and `index drop`."""
 
 import click
 
+from conf.settings import Settings
 from flows.commands.outcome import asking_if_vanished, begin, show_report
-from flows.console import print_json
+from flows.console import print_json, speak_plainly
+from flows.interrupts import cleaning_up
 from flows.options import chosen_of, json_option, library_option, retry_option, settings_options
 
 
@@ -89,7 +91,7 @@ def embed(
 
 @click.group()
 def index() -> None:
-    """Build the indexes that `imgrec search` searches."""
+    """Build the indexes that `imgrec search` searches, or drop some."""
 
 
 @index.command()
@@ -125,6 +127,39 @@ def build(
     from flows.build_indexes import build_indexes
 
     show_report(build_indexes(library, list(indexes) or None, rebuild, chosen_of(settings)), as_json)
+
+
+@index.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@library_option
+@json_option
+@click.pass_obj
+def drop(verbose: bool, /, names: tuple[str, ...], library: str | None, as_json: bool) -> None:
+    """Remove indexes: what no longer is searched costs every ingest time, and space. Vectors stay.
+
+    One that an ingest builds by default comes back with the next one, unless the setting `indexes` names others.
+
+    \b
+    imgrec index drop combo_color_sift
+    """
+    speak_plainly(verbose)
+    from search.dropping import drop_indexes
+    from search.fusion import default_indexes
+    from storage.library import open_library
+    from storage.refusals import explaining
+
+    settings = Settings.load(library=library)
+    with explaining(settings.library), cleaning_up():
+        size = drop_indexes(settings.library, names)
+    if as_json:
+        print_json({"library": str(settings.library), "dropped": list(names), "bytes": size})
+        return
+    from flows.tables import size_of
+
+    click.echo(f"dropped {', '.join(names)}, {size_of(size)}")
+    wanted = settings.indexes or default_indexes(open_library(settings.library).modalities)
+    if again := [name for name in names if name in wanted]:
+        click.echo(f"the next `imgrec ingest` builds {', '.join(again)} again, unless the setting indexes names others")
 
 
 @click.group()

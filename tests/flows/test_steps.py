@@ -86,3 +86,17 @@ def test_steps_need_a_library(imgrec: Imgrec, library: Path) -> None:
         assert ran.code == 1
         assert ran.err.startswith(f"imgrec: error: no library at {library}")
         assert not library.exists()
+
+
+def test_an_index_is_dropped_and_it_is_said_that_it_comes_back(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    assert imgrec("ingest", photos, "--library", library, "--modality", "color", "--modality", "sift").code == 0
+    dropped = imgrec("index", "drop", "combo_color_sift", "sift", "--library", library)
+    assert dropped.code == 0
+    assert dropped.out.startswith("dropped combo_color_sift, sift, ")
+    assert "builds combo_color_sift, sift again, unless the setting indexes names others" in dropped.out
+    (library / "imgrec.toml").write_text('indexes = ["color"]\n')
+    assert imgrec("ingest", "--library", library).code == 0
+    (told,) = imgrec("index", "drop", "color", "--library", library, "--json").lines
+    assert (told["dropped"], told["bytes"] > 0) == (["color"], True)
+    missing = imgrec("index", "drop", "sift", "--library", library)
+    assert (missing.code, missing.err) == (1, f"imgrec: error: no index 'sift' in {library}: there are none\n")
