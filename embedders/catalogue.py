@@ -11,7 +11,7 @@ from embedders.color import ColorEmbedder
 from embedders.dreamsim import DreamSimEmbedder
 from embedders.dreamsim_types import PREFIX
 from embedders.efficientnet import EfficientNetEmbedder
-from embedders.errors import DuplicateEmbedderError, UnknownEmbedderError
+from embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from embedders.model_store import StoredModel, find_model
 from embedders.openclip import OpenClipEmbedder
 from embedders.sift import SiftEmbedder
@@ -43,12 +43,17 @@ def create_embedder(modality: str, vector_settings: Mapping[str, Any], models_di
     Raises:
         UnknownEmbedderError: neither the catalogue nor an installed package has an embedder of this name.
         DuplicateEmbedderError: two of them have one of the same name.
-        EmbedderParameterError: a setting is out of range.
+        EmbedderParameterError: a setting is out of range, or another package's embedder is not what it is said to be.
         ModelFileError: learnt weights are missing or damaged.
     """
     check_modality(modality)
-    factory: Factory = EMBEDDERS[modality] if modality in EMBEDDERS else _installed()[modality].load()
-    return factory(vector_settings, models_dir)
+    factory: Factory = EMBEDDERS[modality] if modality in EMBEDDERS else _load(_installed()[modality])
+    embedder = factory(vector_settings, models_dir)
+    if embedder.spec.name != modality:  # by which tables, shards and indexes are called
+        raise EmbedderParameterError(
+            f"the embedder of {modality} calls itself {embedder.spec.name}: its spec and its entry point have to agree"
+        )
+    return embedder
 
 
 def check_modality(modality: str) -> None:
@@ -107,6 +112,16 @@ def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
     """
     for path in model_files(vector_settings, models_dir):
         read_model(path, vector_settings["sift_model"])
+
+
+def _load(point: EntryPoint) -> Factory:
+    try:
+        return point.load()  # type: ignore[no-any-return] # anybody's
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist else "another package"
+        raise EmbedderParameterError(
+            f"the embedder {point.name} of {package} cannot be imported ({error}): install that package anew"
+        ) from error
 
 
 @cache

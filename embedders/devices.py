@@ -1,9 +1,11 @@
 """The device that models run on: which one, how pictures get there, and in which precision it computes."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 FLOAT32 = "float32"
 # The names of the setting, and torch's.
 PRECISIONS = {FLOAT32: "float32", "bf16": "bfloat16", "fp16": "float16"}
+# What a full device says where it is not torch's own allocator that asks: cuBLAS, cuDNN, the driver; Apple's.
+_NO_MEMORY = ("STATUS_ALLOC_FAILED", "CUDA error: out of memory", "MPS backend out of memory")
+# The switches of float32 are the process': who uses them, and how they were before.
+_exact = threading.Lock()
+_exact_users = 0
+_lax: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Place:
         there = torch.from_numpy(batch)
         if self.kind != "cuda":
             return there.to(self.device)
-        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call] # torch says no types
+        stream = _stream(self.device)
         with torch.cuda.stream(stream):
             sent = there.pin_memory().to(self.device, non_blocking=True)
         stream.synchronize()
@@ -98,6 +106,13 @@ class Place:
     def fetch(self, rows: "torch.Tensor") -> Vectors:
         """Wait for what was computed, and return it as float32."""
         return np.asarray(rows.float().cpu().numpy())
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it says that a device has no memory left: torch's allocator has a class for it, others only words."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def find_place(asked: str, precision: str = FLOAT32) -> Place:
@@ -157,19 +172,41 @@ def _side_by_side(
         torch.set_num_threads(threads)  # which is also what threads to come start with
 
 
+@cache
+def _stream(device: str) -> "torch.cuda.Stream":
+    """The stream on which pictures go to a GPU: one, since torch keeps the memory of each for itself."""
+    import torch
+
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch says no types
+
+
 @contextmanager
 def _exact_float32() -> Iterator[None]:
-    """Switch off TF32, and bf16 in float32's clothes, where torch has them on: cuDNN's convolutions do by default."""
+    """Switch off TF32, and bf16 in float32's clothes, where torch has them on: cuDNN's convolutions do by default.
+
+    The first thread that computes turns the switches, and the last one turns them back.
+    """
+    global _exact_users, _lax
+
+    with _exact:
+        if not _exact_users:
+            _lax = [backend.fp32_precision for backend in _backends()]
+            for backend in _backends():
+                backend.fp32_precision = "ieee"
+        _exact_users += 1
+    try:
+        yield
+    finally:
+        with _exact:
+            _exact_users -= 1
+            if not _exact_users:
+                for backend, precision in zip(_backends(), _lax, strict=True):
+                    backend.fp32_precision = precision
+
+
+def _backends() -> list[Any]:
     import torch
 
     # getattr, since mypy takes the objects that torch puts there for modules
     cuda, cudnn, mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
-    backends = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+    return [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]

@@ -9,7 +9,7 @@ from pathlib import Path
 from embedders.dreamsim_network import load_network
 from embedders.dreamsim_types import HUB, PREFIX, SIDE, TYPES, DreamSimType
 from embedders.errors import ModelFileError
-from embedders.model_store import StoredModel, describe_files, find_model, stage
+from embedders.model_store import StoredModel, describe_files, find_model, refuse_to_replace, stage
 
 MODALITY = "dreamsim"
 # What the code that torch.hub runs would download. The rest is in the library's own list, dreamsim.config.
@@ -20,14 +20,14 @@ HUB_URLS = {
 }
 
 
-def add_dreamsim(models_root: Path, name: str, cache: Path) -> StoredModel:
+def add_dreamsim(models_root: Path, name: str, cache: Path, replace: bool = False) -> StoredModel:
     """Store the model `dreamsim.<type>` from a folder that the library has used as its `cache_dir`.
 
     Only the files that are needed are copied, and nothing in there is run.
 
     Raises:
-        ModelFileError: there is no such type; a file is missing, damaged, not finite, or of another architecture.
-            Nothing is stored then.
+        ModelFileError: there is no such type; a file is missing, damaged, not finite, or of another architecture; or
+            another model of that name is there, and not to be replaced. Nothing is stored then.
     """
     kind = type_of(name)
     there = [path for path in (*kind.files, *kind.adapter_weights) if (cache / path).is_file()]
@@ -36,7 +36,9 @@ def add_dreamsim(models_root: Path, name: str, cache: Path) -> StoredModel:
         for path in wanted:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(cache / path, folder / path)
-        describe_dreamsim(folder, name, f"added from {cache.resolve()}")
+        model = describe_dreamsim(folder, name, f"added from {cache.resolve()}")
+        if not replace:
+            refuse_to_replace(models_root, model)
     return find_model(models_root, name)
 
 

@@ -29,6 +29,10 @@ class DeviceError(ImgrecError, LookupError):
     """The device that models are to run on is not there."""
 
 
+class DeviceMemoryError(ImgrecError, RuntimeError):
+    """The device that models run on has no memory left for one more."""
+
+
 def in_short(error: BaseException) -> str:
     """Why torch does not read a file, as one phrase; not how to run what is in it, which torch recommends at length."""
     if isinstance(error, EOFError):

@@ -4,16 +4,21 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
+from embedders.devices import is_out_of_memory
+from embedders.errors import DeviceMemoryError
 from embedders.machine import Machine
 from embedders.parts import Part
 
 # Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
 _one_at_a_time = threading.Lock()
+# How many images at once a device turned out to hold, by fingerprint and device: the next chunk need not find out.
+_held: dict[tuple[str, str], int] = {}
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +28,18 @@ class ForwardStage:
 
     Raises:
         ModelFileError: weights are missing or damaged.
+        DeviceMemoryError: the device has no memory for them.
     """
 
     def __init__(self, embedders: Mapping[str, Embedder], batch_size: int, machine: Machine) -> None:
         self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
-        self._batch_size = batch_size
+        self._device = machine.device
+        known = [_held.get((embedder.spec.fingerprint, self._device)) for embedder in self._learned.values()]
+        self._batch_size = min(size for size in (batch_size, *known) if size)
         with _one_at_a_time:
             for embedder in self._learned.values():
-                embedder.load(machine)
+                with _telling_no_room(embedder):
+                    embedder.load(machine)
 
     @property
     def images_wanted(self) -> int:
@@ -92,11 +101,23 @@ class ForwardStage:
 
     def _halve(self, embedder: LearnedEmbedder, tried: int) -> None:
         if tried // 2 < self._batch_size:  # or the other batch that is under way has found it already
-            self._batch_size = tried // 2
+            self._batch_size = _held[embedder.spec.fingerprint, self._device] = tried // 2
             logger.warning(
                 "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
                 embedder.spec.name, tried, self._batch_size,
             )  # fmt: skip
+
+
+@contextmanager
+def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            f"{embedder.spec.name}: the device's memory is used up: end what else runs there, or name another --device"
+        ) from error
 
 
 def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
@@ -104,10 +125,11 @@ def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     import torch
 
     try:
-        sent = embedder.send(batch)
-        with _one_at_a_time:
-            return embedder.forward(sent)
-    except torch.OutOfMemoryError:
+        with _telling_no_room(embedder):
+            sent = embedder.send(batch)
+            with _one_at_a_time:
+                return embedder.forward(sent)
+    except DeviceMemoryError:
         if len(batch) == 1:
             raise
     torch.cuda.empty_cache()  # only here, where the failed pass has let go of its tensors

@@ -87,8 +87,11 @@ def fetch_model(
             origins.append(origin)
         try:
             source.finish(folder, paths, ", ".join(dict.fromkeys(origins)))
-        finally:
-            shutil.rmtree(downloads)  # also whole files that are no such model
+        except ModelFileError:
+            shutil.rmtree(downloads)  # whole, and no such model
+            raise
+        # Whatever else ends it (Ctrl-C, a full disk) leaves them to the next call.
+        shutil.rmtree(downloads)
     return find_model(models_root, name)
 
 
@@ -156,7 +159,7 @@ def _openclip_source(name: str, preferred: str) -> Source:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
         (weights,) = paths
         if weights.suffix == ".safetensors":
-            weights.rename(folder / WEIGHTS)
+            _keep_both(weights, folder / WEIGHTS)
         else:
             store_weights(weights, folder)
         return describe_model(folder, name, licence, origin)
@@ -171,6 +174,14 @@ def _openclip_source(name: str, preferred: str) -> Source:
     plain = file or "open_clip_pytorch_model.bin"
     safe = "open_clip_model.safetensors" if not file else f"{plain.rpartition('.')[0]}.safetensors"
     return Source(name, (HubFile(repo, tuple(dict.fromkeys([safe, plain]))),), finish)
+
+
+def _keep_both(downloaded: Path, stored: Path) -> None:
+    """Store a download that stays where it is until all is well: under a second name, or else as a copy."""
+    try:
+        stored.hardlink_to(downloaded)
+    except OSError:  # file systems without hard links have several words for it
+        shutil.copyfile(downloaded, stored)
 
 
 def _near(name: str) -> list[str]:

@@ -188,6 +188,23 @@ def stage(models_root: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def refuse_to_replace(models_root: Path, new: StoredModel) -> None:
+    """Look whether storing a model would take another one away, which libraries may have vectors of.
+
+    Raises:
+        ModelFileError: it would; one that is damaged serves nobody.
+    """
+    try:
+        (there := find_model(models_root, new.name)).check()
+    except ModelFileError:
+        return
+    if there.digest != new.digest:
+        raise ModelFileError(
+            f"{models_root} has another {new.name}, whose libraries would need it: give this one a name of its own, "
+            "or --replace that one"
+        )
+
+
 def describe_file(path: Path, folder: Path) -> ModelFile:
     """Read a file to its end, and say what it is."""
     with path.open("rb") as stream:

@@ -1,7 +1,7 @@
 """`openclip`: what a picture shows, as a CLIP model sees it, and as words say it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,8 @@ class OpenClipEmbedder(LearnedEmbedder):
             return np.array(picture.resize((width, height), resampling))
         if mode == "longest":
             scale = max(picture.height / height, picture.width / width)
-            resized = picture.resize((round(picture.width / scale), round(picture.height / scale)), resampling)
+            sides = (max(1, round(side / scale)) for side in picture.size)  # a thin one keeps a pixel
+            resized = picture.resize(tuple(sides), resampling)
             return _pad(resized, width, height, self._card["fill_color"])
         if height == width:
             size = _shortest_side(picture.width, picture.height, width)
@@ -123,7 +124,7 @@ class OpenClipEmbedder(LearnedEmbedder):
             return place.fetch(torch.nn.functional.normalize(tower(tokens).float()))
 
 
-@cache
+@lru_cache(maxsize=2)  # gigabytes each: a library's, and that of the one it is compared with
 def _image_tower(folder: Path, digest: str, device: str) -> "Callable[[torch.Tensor], torch.Tensor]":
     """The image half alone: normalised pictures (N, 3, height, width) → features (N, dim)."""
     model = _verified(folder, digest)
@@ -132,7 +133,7 @@ def _image_tower(folder: Path, digest: str, device: str) -> "Callable[[torch.Ten
     return model.visual.to(device)  # type: ignore[no-any-return]
 
 
-@cache
+@lru_cache(maxsize=2)
 def _text_tower(folder: Path, digest: str, device: str) -> "tuple[Callable[[list[str]], torch.Tensor], Any]":
     """The model's tokenizer, and the text half: tokens (N, context length) → features (N, dim)."""
     import open_clip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedders.errors import ModelFileError
-from embedders.model_store import StoredModel, find_model, stage
+from embedders.model_store import StoredModel, find_model, refuse_to_replace, stage
 from embedders.openclip_config import (
     CONFIG,
     STATED,
@@ -41,13 +41,18 @@ class Stated:
 
 
 def add_openclip(
-    models_root: Path, name: str, path: Path, stated: Stated = Stated(), licence: str | None = None
+    models_root: Path,
+    name: str,
+    path: Path,
+    stated: Stated = Stated(),
+    licence: str | None = None,
+    replace: bool = False,
 ) -> StoredModel:
     """Store a model under a name; what it is called decides nothing, unless open_clip publishes an `arch.tag` of it.
 
     Raises:
         ModelFileError: something is not stated or contradicts itself; the file is damaged, not finite, or of another
-            architecture. Nothing is stored then.
+            architecture; or another model of that name is there, and not to be replaced. Nothing is stored then.
     """
     refuse_packaged(name)
     if not path.exists():
@@ -58,7 +63,9 @@ def add_openclip(
     with stage(models_root, name) as folder:
         (folder / CONFIG).write_text(json.dumps(config, indent=2))
         store_weights(weights, folder)
-        describe_model(folder, name, licence, f"added from {path.resolve()}", weights)
+        model = describe_model(folder, name, licence, f"added from {path.resolve()}", weights)
+        if not replace:
+            refuse_to_replace(models_root, model)
     return find_model(models_root, name)
 
 

@@ -50,10 +50,7 @@ def known_config(name: str) -> dict[str, Any] | None:
     if not pretrained:
         return None
     model = get_model_config(arch)
-    if model["text_cfg"].get("hf_model_name"):
-        raise ModelFileError(
-            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
-        )
+    _refuse_fetched_towers(name, model)
     quick_gelu = bool(pretrained.get("quick_gelu"))
     if bool(model.get("quick_gelu")) != quick_gelu:
         right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
@@ -84,11 +81,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
         model = {**config["model_cfg"], **{tower: dict(config["model_cfg"][tower]) for tower in TOWERS}}
-        return {"model_cfg": model, "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
+        found = {"model_cfg": model, "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror}): it describes a model of open_clip") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
+    if not isinstance(gelu := model.get("quick_gelu"), bool | None):
+        raise ModelFileError(f"{path}: quick_gelu is {gelu!r}, and has to be true or false")
+    _refuse_fetched_towers(str(path), model)
+    return found
+
+
+def _refuse_fetched_towers(name: str, model: Mapping[str, Any]) -> None:
+    """A tower of another library fetches its description from a hub each time that it is made."""
+    if model["text_cfg"].get("hf_model_name"):
+        raise ModelFileError(
+            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
+        )
+    if str(model["vision_cfg"].get("timm_model_name") or "").startswith("hf-hub:"):
+        raise ModelFileError(f"{name}: its image tower is fetched from a hub whenever it is loaded: it is not offered")
 
 
 def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:

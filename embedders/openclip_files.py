@@ -63,13 +63,14 @@ def store_weights(source: Path, folder: Path) -> None:
 
 
 def describe_model(folder: Path, name: str, licence: str, origin: str, called: Path | str | None = None) -> StoredModel:
-    """Write a config's model.json, after loading the model as every embedding does, and trying it on a picture.
+    """Write a config's model.json, after loading the model as embedding does, and trying it on a picture and words.
 
     `called` is what messages call the weights, if they were somebody's file.
 
     Raises:
         ModelFileError: something is not stated, the weights are damaged, not finite, or of another architecture.
     """
+    import open_clip
     import torch
 
     called = called or name
@@ -83,18 +84,22 @@ def describe_model(folder: Path, name: str, licence: str, origin: str, called: P
     model = load_model(folder, called)
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     # open_clip stretches position embeddings to fit, silently.
-    other = [key for key, tensor in weights.items() if key in shapes and tensor.numel() != shapes[key].numel()]
-    if other:
-        raise ModelFileError(
-            f"the weights of {called} are of another architecture than its config: {other[0]} is "
-            f"{tuple(weights[other[0]].shape)} instead of {tuple(shapes[other[0]])}"
-        )
+    for key, tensor in weights.items():
+        # Of an older checkpoint it moves what belongs to the text tower.
+        shape = shapes.get(key, shapes.get(f"text.{key}"))
+        if shape is not None and tensor.numel() != shape.numel():
+            raise ModelFileError(
+                f"the weights of {called} are of another architecture than its config: {key} is "
+                f"{tuple(tensor.shape)} instead of {tuple(shape)}"
+            )
     facts = _facts(config, model.visual.preprocess_cfg)
     with torch.inference_mode():
-        row = model.encode_image(torch.zeros(1, 3, *facts["size"]))[0]
-    if not row.isfinite().all():
-        raise ModelFileError(f"{called} makes numbers that are not finite: get another copy")
-    described = StoredModel(name, MODALITY, len(row), facts, licence, origin, (), folder)
+        rows = [model.encode_image(torch.zeros(1, 3, *facts["size"]))[0]]
+        if facts["text"]:
+            rows.append(model.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(["a photo"]))[0])
+        if not all(torch.nn.functional.normalize(row, dim=0).norm() > 0 for row in rows):  # too long ones become 0
+            raise ModelFileError(f"{called} makes numbers that are not finite: get another copy")
+    described = StoredModel(name, MODALITY, len(rows[0]), facts, licence, origin, (), folder)
     described = replace(described, files=describe_files(folder))
     described.save()
     return described

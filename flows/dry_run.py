@@ -13,7 +13,7 @@ import numpy as np
 
 from conf.settings import Settings
 from embedders.base import Embedder, LearnedEmbedder
-from embedders.catalogue import create_embedders
+from embedders.catalogue import check_stored_models, create_embedders
 from embedders.machine import Machine
 from flows.libraries import check_device, preview_library
 from storage import identity
@@ -58,6 +58,7 @@ def estimate_ingest(
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
     library = preview_library(settings, photos_moved)
     check_device(library, settings.device)
+    check_stored_models(library.modalities, library.vector_settings, settings.models_root)
     root = Path(library.images_root)
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:

@@ -91,7 +91,8 @@ class QueryEmbedder:
         """Mix words and pictures: one weighted sum a modality.
 
         Raises:
-            QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
+            QueryError: a picture is neither readable nor a known id, the model makes no vector of words, or the terms
+                cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
         prepared = [self._embed_text(term.value) if term.is_text else self.embed(term.value) for term in terms]
@@ -146,7 +147,10 @@ class QueryEmbedder:
                     f"index {self._index} does not read text ({member.modality} does not): "
                     f"search index {text_index(self._library)}"
                 )
-            vectors[member.modality] = embedder.embed_texts([text], self._machine)[0]
+            row = embedder.embed_texts([text], self._machine)
+            if not are_vectors(row)[0]:
+                raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
+            vectors[member.modality] = row[0]
         return Query(text, vectors, 0.0, (time.perf_counter() - started) * 1e3)
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:

@@ -124,10 +124,11 @@ def check(names: tuple[str, ...], models_root: str | None, as_json: bool) -> Non
 @click.option("--resize-mode", type=click.Choice(["shortest", "longest", "squash"]),
               help="Shortest side and crop, longest side and pad, or squashed.")  # fmt: skip
 @click.option("--licence", help="What `imgrec models list` says of it.")
+@click.option("--replace", is_flag=True, help="Take the place of another model of that NAME.")
 @settings_options("models_root")
 @json_option
 def add(
-    name: str, path: str, licence: str | None, quick_gelu: str | None, mean: str | None, std: str | None,
+    name: str, path: str, licence: str | None, replace: bool, quick_gelu: str | None, mean: str | None, std: str | None,
     models_root: str | None, as_json: bool, **stated: str | None,
 ) -> None:  # fmt: skip
     """Store a model of open_clip of your own under NAME.
@@ -156,7 +157,7 @@ def add(
         if any(value is not None for value in (licence, quick_gelu, mean, std, *stated.values())):
             raise click.UsageError(f"{name} is known in full: leave out what is said of it")
         with cleaning_up():
-            model = add_dreamsim(root, name, source)
+            model = add_dreamsim(root, name, source, replace)
         _say_stored(model, as_json)
         return
     said = Stated(
@@ -166,7 +167,7 @@ def add(
         **stated,
     )
     with cleaning_up():
-        model = add_openclip(root, name, source, said, licence)
+        model = add_openclip(root, name, source, said, licence, replace)
     _say_stored(model, as_json)
 
 

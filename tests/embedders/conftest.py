@@ -7,8 +7,15 @@ from urllib.error import URLError
 
 import pytest
 
+from embedders import forward
 from embedders.dreamsim_types import BACKBONES, TYPES
 from tests.embedders.dreamsim_files import NARROW, narrow, write_cache, write_hub
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a device turned out to hold is remembered by the process."""
+    monkeypatch.setattr(forward, "_held", {})
 
 
 @pytest.fixture(scope="session")

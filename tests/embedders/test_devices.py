@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from embedders import efficientnet
-from embedders.base import Prepared
+from embedders import dreamsim, efficientnet, openclip
+from embedders.base import LearnedEmbedder, Prepared
 from embedders.catalogue import create_embedder
-from embedders.devices import PRECISIONS, Place, find_place
+from embedders.devices import PRECISIONS, Place, _stream, find_place
+from embedders.dreamsim import DreamSimEmbedder
+from embedders.dreamsim_adding import add_dreamsim
+from embedders.dreamsim_network import load_network
 from embedders.efficientnet import EfficientNetEmbedder
 from embedders.errors import DeviceError
 from embedders.forward import ForwardStage
 from embedders.machine import Machine
+from embedders.openclip import OpenClipEmbedder
+from embedders.openclip_adding import add_openclip
 from embedders.worker import embed_chunk
 from tests.embedders.learned import photos
+from tests.embedders.openclip_files import write_folder
 from tests.embedders.test_forward import SmallDevice, numbers_of, part
 from tests.embedders.test_worker import scan, write_chunk, write_photos
 from tests.storage.photos import InProcess
@@ -123,7 +129,10 @@ def test_batches_go_to_cuda_pinned_and_beside_what_is_computed(monkeypatch: pyte
     monkeypatch.setattr("torch.Tensor.pin_memory", pin)
     monkeypatch.setattr("torch.Tensor.to", to)
     batch = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    _stream.cache_clear()
     assert Place("cuda:1").send(batch).tolist() == batch.tolist()
+    assert _stream("cuda:1") is _stream("cuda:1")  # torch keeps the memory of each for itself
+    _stream.cache_clear()  # the fake one
     assert done == ["on a stream of cuda:1", "pin", ("to", "cuda:1", True), "off it", "wait"]
 
 
@@ -144,6 +153,73 @@ def test_everything_of_a_model_is_on_the_device(monkeypatch: pytest.MonkeyPatch)
             embedder.forward(torch.empty((5, 224, 224, 3), dtype=torch.uint8))
     efficientnet._network.cache_clear()  # the fake one
     assert [(str(rows.device), tuple(rows.shape)) for rows in fetched] == [("cuda:1", (5, efficientnet.DIM))]
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> "list[Tensor]":
+    """What is fetched from the meta device, on which tensors have no numbers and refuse to meet those of another."""
+    import torch
+
+    found: list[Tensor] = []
+    for module in (dreamsim, openclip):
+        monkeypatch.setattr(module, "find_place", lambda device, precision: Place("meta", precision))
+    monkeypatch.setattr(Place, "_in_this_thread", lambda _: torch.inference_mode())  # it knows no autocast
+    monkeypatch.setattr(Place, "fetch", lambda _, rows: found.append(rows))
+    return found
+
+
+@contextmanager
+def one_device() -> Iterator[None]:
+    """Refuse every operation on tensors of two devices, also those that the meta device would let pass."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._pytree import tree_leaves
+
+    class OneDevice(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            # rows may be picked by numbers that are on the CPU, as open_clip does
+            assert len({tensor.device for tensor in tensors}) <= 1 or function is torch.Tensor.__getitem__, function
+            return function(*args, **(kwargs or {}))
+
+    with OneDevice():
+        yield
+
+
+def check_on_device(embedder: LearnedEmbedder, machine: Machine, fetched: "list[Tensor]") -> None:
+    import torch
+
+    embedder.load(machine)
+    with one_device():
+        embedder.forward(torch.empty((3, 224, 224, 3), dtype=torch.uint8, device="meta"))
+        with pytest.raises(AssertionError):
+            embedder.forward(torch.zeros((3, 224, 224, 3), dtype=torch.uint8))
+    assert [(rows.device.type, tuple(rows.shape)) for rows in fetched] == [("meta", (3, embedder.spec.dim))]
+
+
+def test_everything_of_openclip_is_on_the_device(fetched: "list[Tensor]", tmp_path: Path) -> None:
+    model = add_openclip(tmp_path / "models", "tiny", write_folder(tmp_path / "tiny"))
+    embedder = OpenClipEmbedder(model.card, 448)
+    check_on_device(embedder, Machine(tmp_path / "models"), fetched)
+    embedder.embed_texts(["a red car"], Machine(tmp_path / "models"))  # loads the tower
+    with one_device():
+        embedder.embed_texts(["a red car"], Machine(tmp_path / "models"))
+    assert (fetched[-1].device.type, tuple(fetched[-1].shape)) == ("meta", (1, model.dim))
+
+
+@pytest.mark.usefixtures("narrow_dreamsim")
+def test_everything_of_dreamsim_is_on_the_device(fetched: "list[Tensor]", tmp_path: Path, narrow_cache: Path) -> None:
+    model = add_dreamsim(tmp_path, "dreamsim.open_clip_vitb32", narrow_cache)
+    check_on_device(DreamSimEmbedder(model.card, 448), Machine(tmp_path), fetched)
+
+
+@pytest.mark.usefixtures("narrow_dreamsim")
+def test_everything_of_all_dreamsims_is_on_the_device(narrow_cache: Path) -> None:
+    import torch
+
+    network = load_network(narrow_cache, "dreamsim.ensemble", "meta")
+    with one_device():
+        assert network(torch.empty(2, 3, 224, 224, device="meta")).device.type == "meta"
 
 
 def test_a_batch_that_cannot_be_sent_is_halved() -> None:
@@ -174,6 +250,41 @@ def test_two_chunks_share_one_model() -> None:
 
 
 # In which precision
+
+
+def test_threads_share_the_switches_of_float32() -> None:
+    before, inside = lax(), []
+    second_is_in, first_is_out = threading.Event(), threading.Event()
+
+    def compute_longer() -> None:
+        with Place("cuda:0").computing():
+            second_is_in.set()
+            assert first_is_out.wait(30)
+            inside.append(lax())
+
+    thread = threading.Thread(target=compute_longer)
+    with Place("cuda:0").computing():
+        thread.start()
+        assert second_is_in.wait(30)
+    first_is_out.set()
+    thread.join()
+    assert inside == [["ieee"] * 4]
+    assert lax() == before
+
+
+def test_openclip_computes_in_the_precision_of_the_library(tmp_path: Path) -> None:
+    model = add_openclip(tmp_path / "models", "tiny", write_folder(tmp_path / "tiny"))
+    settings = {"decode_min_side": 448, "openclip_model": model.card}
+    made, words = [], []
+    for precision in ("float32", "bf16"):
+        embedder = create_embedder("openclip", {**settings, "precision": precision})
+        assert isinstance(embedder, OpenClipEmbedder)
+        embedder.load(Machine(tmp_path / "models", "cpu"))
+        made.append(embedder.embed(photos()[:4]))
+        words.append(embedder.embed_texts(["a red car"], Machine(tmp_path / "models", "cpu")))
+    for exact, coarse in (made, words):
+        assert np.abs(exact - coarse).max() > 1e-4
+        assert (exact * coarse).sum(axis=1).min() > 0.9
 
 
 def lax() -> list[str]:

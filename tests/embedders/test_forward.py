@@ -12,7 +12,7 @@ from PIL import Image
 
 from embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
 from embedders.catalogue import EMBEDDERS
-from embedders.errors import ModelFileError
+from embedders.errors import DeviceMemoryError, ModelFileError
 from embedders.forward import ForwardStage
 from embedders.machine import Machine
 from embedders.parts import Part
@@ -89,12 +89,52 @@ def test_a_device_that_is_too_small_gets_smaller_batches(caplog: pytest.LogCaptu
     assert "does not hold 4 images at once: going on with 2" in caplog.messages[-1]
 
 
-def test_a_device_that_holds_not_one_image_ends_the_chunk() -> None:
-    import torch
+def test_the_next_chunk_knows_what_a_device_holds() -> None:
+    list(ForwardStage({"small": SmallDevice(holds=MEMORY)}, 16, Machine()).finish([part(*range(16))]))
+    later = SmallDevice(holds=MEMORY)
+    assert numbers_of(list(ForwardStage({"small": later}, 16, Machine()).finish([part(1, 2, 3, 4)]))) == [[1, 2, 3, 4]]
+    assert later.batches == [2, 2]
+    elsewhere = SmallDevice(holds=16)
+    list(ForwardStage({"small": elsewhere}, 16, Machine(device="cuda:1")).finish([part(*range(16))]))
+    assert elsewhere.batches == [16]
 
+
+def test_a_device_that_holds_not_one_image_ends_the_chunk() -> None:
     stage = ForwardStage({"small": SmallDevice(holds=0)}, 4, Machine())
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(DeviceMemoryError, match=r"^small: the device's memory is used up: end what else runs there"):
         list(stage.finish([part(1, 2)]))
+
+
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", True),
+        ("MPS backend out of memory (MPS allocated: 9.00 GB)", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_a_full_device_is_known_by_what_it_says(said: str, is_memory: bool) -> None:
+    class Full(SmallDevice):
+        def forward(self, batch: Prepared) -> Vectors:
+            if len(batch) > 2:
+                raise RuntimeError(said)
+            return super().forward(batch)
+
+        def load(self, machine: Machine) -> None:
+            if machine.device == "cuda:7":
+                raise RuntimeError(said)
+            super().load(machine)
+
+    stage = ForwardStage({"small": Full()}, 4, Machine())
+    if is_memory:
+        assert numbers_of(list(stage.finish([part(1, 2, 3, 4)]))) == [[1, 2, 3, 4]]
+    else:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            list(stage.finish([part(1, 2, 3, 4)]))
+    with pytest.raises(DeviceMemoryError if is_memory else RuntimeError):
+        ForwardStage({"small": Full()}, 4, Machine(device="cuda:7"))
 
 
 def test_only_one_model_runs_at_a_time() -> None:

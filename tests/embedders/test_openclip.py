@@ -21,6 +21,7 @@ from embedders.worker import IMAGES_PER_PART, embed_chunk
 from storage.images import decode
 from storage.pool import WorkerPool
 from storage.shards import list_shards, read_shard
+from tests.embedders.contract import make_pictures
 from tests.embedders.learned import LearnedContract, median_cosine, photos
 from tests.embedders.openclip_files import MEAN, PREPROCESSING, STD, TINY, write_folder
 from tests.embedders.test_worker import write_chunk, write_photos
@@ -64,6 +65,7 @@ class TestOpenClipContract(LearnedContract):
         self.vector_settings = {"decode_min_side": 448, "openclip_model": stored.card}  # type: ignore[misc]
         self.changes = [  # type: ignore[misc] # a class has them, where no model has to be made first
             {"decode_min_side": 449},
+            {"precision": "bf16"},
             *({"openclip_model": {**stored.card, **change}} for change in changes),
         ]
 
@@ -170,6 +172,12 @@ def test_other_preprocessing_is_open_clips_too(tmp_path: Path, preprocessing: di
     model = {**TINY, "vision_cfg": {**TINY["vision_cfg"], "image_size": size}}
     folder = write_folder(tmp_path / "original", model, {**PREPROCESSING, **preprocessing})
     check_golden(loaded(add_openclip(tmp_path / "models", NAME, folder)), reference(folder, photos()[:6]))
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_a_picture_of_any_shape_is_made_ready(stored: StoredModel, mode: str) -> None:
+    embedder = OpenClipEmbedder({**stored.card, "resize_mode": mode}, 448)
+    assert {embedder.prepare(picture).shape for picture in make_pictures()} == {(224, 224, 3)}
 
 
 def test_shrinking_at_decoding_changes_next_to_nothing(stored: StoredModel, original: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedders import model_sources
 from embedders.errors import ModelFileError
 from embedders.machine import Machine
 from embedders.model_sources import OPENAI, fetch_model
@@ -157,6 +158,21 @@ def test_an_interrupted_fetch_goes_on(site: Site, tmp_path: Path) -> None:
     assert names(tmp_path / "models") == [NAME]
 
 
+@pytest.mark.parametrize("broken_off", [KeyboardInterrupt, MemoryError, OSError(28, "No space left on device")])
+def test_what_is_downloaded_stays_where_storing_it_breaks_off(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: BaseException
+) -> None:
+    def describe(*_: object) -> None:
+        raise broken_off
+
+    with monkeypatch.context() as patched, pytest.raises((KeyboardInterrupt, MemoryError, OSError)):
+        patched.setattr(model_sources, "describe_model", describe)
+        fetch_model(tmp_path / "models", NAME)
+    assert fetch_model(tmp_path / "models", NAME).dim == 48
+    assert len(site.served) == 1
+    assert names(tmp_path / "models") == [NAME]
+
+
 def test_wrong_bytes_from_the_hub_are_not_stored(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "digest", lambda path: "0" * 64)
     with pytest.raises(ModelFileError, match="is not the file it should be"):
@@ -272,7 +288,7 @@ def test_a_checkpoint_of_which_all_is_stated_is_added(site: Site, original: Path
     by_likeness = add_openclip(tmp_path, "like", weights, Stated(like=NAME), "mine")
     assert by_flags.facts == by_name.facts == by_likeness.facts
     assert (by_flags.licence, by_likeness.licence, by_name.licence) == ("not stated", "mine", "MIT (OpenAI CLIP)")
-    assert add_openclip(tmp_path, NAME, original, licence="mine").licence == "mine"
+    assert add_openclip(tmp_path, NAME, original, licence="mine", replace=True).licence == "mine"
     assert np.array_equal(vectors(tmp_path, "flags"), vectors(tmp_path, NAME))
     agreed = add_openclip(tmp_path, "agreed", weights, Stated(like=NAME, mean=MEAN, interpolation="bicubic"))
     assert agreed.facts == by_name.facts
@@ -583,6 +599,59 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
     )
     with pytest.raises(ModelFileError, match="is not loaded by open_clip"):
         add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_towers_that_a_hub_describes_are_not_offered(original: Path, tmp_path: Path) -> None:
+    towers = {
+        "text_cfg": {"hf_model_name": "roberta-base"},
+        "vision_cfg": {"image_size": 224, "timm_model_name": "hf-hub:timm/x"},
+    }
+    for tower, said in (("text_cfg", "text tower is a model of another library"), ("vision_cfg", "from a hub")):
+        folder = shutil.copytree(original, tmp_path / tower)
+        model = {**TINY, tower: towers[tower]}
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+        with pytest.raises(ModelFileError, match=rf"open_clip_config\.json: its .*{said}.* it is not offered"):
+            add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_quick_gelu_is_true_or_false(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "odd")
+    model = {**TINY, "quick_gelu": "no"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+    with pytest.raises(ModelFileError, match="quick_gelu is 'no', and has to be true or false"):
+        add_openclip(tmp_path / "models", "mine", folder)
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+def test_a_text_tower_of_another_length_is_told(tmp_path: Path, custom_text: bool) -> None:
+    folder = write_folder(tmp_path / "short", {**TINY, "text_cfg": {**TINY["text_cfg"], "context_length": 10}})
+    model = {**TINY, "custom_text": custom_text}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+    with pytest.raises(ModelFileError, match=r"another architecture .* positional_embedding is \(10, 32\) instead of"):
+        add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_weights_whose_words_say_nothing_are_told(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = write_folder(tmp_path / "loud")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    weights["text_projection"] *= 1e38
+    save_file(weights, folder / "open_clip_model.safetensors")
+    with pytest.raises(ModelFileError, match="makes numbers that are not finite"):
+        add_openclip(tmp_path / "models", "mine", folder)
+
+
+def test_another_model_is_replaced_only_when_that_is_said(original: Path, tmp_path: Path) -> None:
+    other = write_folder(tmp_path / "other", seed=1)
+    first = add_openclip(tmp_path / "models", "mine", original)
+    assert add_openclip(tmp_path / "models", "mine", original).digest == first.digest
+    with pytest.raises(ModelFileError, match=r"has another mine, .* a name of its own, or --replace that one"):
+        add_openclip(tmp_path / "models", "mine", other)
+    assert find_model(tmp_path / "models", "mine").digest == first.digest
+    assert add_openclip(tmp_path / "models", "mine", other, replace=True).digest != first.digest
+    (find_model(tmp_path / "models", "mine").folder / "open_clip_model.safetensors").write_bytes(b"damaged")
+    assert add_openclip(tmp_path / "models", "mine", original).digest == first.digest
 
 
 def test_of_several_files_of_weights_the_one_is_taken_that_open_clip_takes(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from embedders.model_store import StoredModel
+from embedders.openclip import OpenClipEmbedder
 from embedders.openclip_adding import Stated, add_openclip
 from storage.library import open_library
 from tests.embedders.dreamsim_files import NARROW, narrow, write_cache
@@ -205,6 +207,11 @@ def test_words_and_mixtures_are_searched_by_command_and_flow(
     refused = imgrec("search", "--text", "a red car", "--index", "color", *where)
     assert (refused.code, refused.err) == (
         1, "imgrec: error: index color does not read text (color does not): search index openclip\n"
+    )  # fmt: skip
+    monkeypatch.setattr(OpenClipEmbedder, "embed_texts", lambda *_: np.full((1, 48), np.nan, np.float32))
+    refused = imgrec("search", "--text", "a red car", "--image", "id:1", *where)
+    assert (refused.code, refused.err) == (
+        1, 'imgrec: error: query "a red car": openclip makes numbers of it that are not finite\n'
     )  # fmt: skip
     for wrong in ((), (photos / "red.png", "--text", "a red car")):
         assert imgrec("search", *wrong, *where).code == 2

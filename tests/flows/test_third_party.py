@@ -1,6 +1,7 @@
 """The README's embedder of another package, installed as one, from photos to hits."""
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from embedders import catalogue
 from embedders.catalogue import create_embedder
-from embedders.errors import DuplicateEmbedderError, UnknownEmbedderError
+from embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from tests.embedders.contract import make_pictures
 from tests.flows.conftest import Imgrec
 
@@ -59,6 +60,18 @@ def test_an_embedder_of_another_package_goes_the_whole_way(
         refused = imgrec(*command.split(), "--library", library)
         assert refused.code == code
         assert re.search(r"no modality '\w+': there are color, .*; if another package brought it, install", refused.err)
+
+
+def test_an_entry_point_that_is_not_what_it_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "site", "arrangement")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    catalogue._installed.cache_clear()
+    with pytest.raises(EmbedderParameterError, match="the embedder of arrangement calls itself layout: its spec and"):
+        create_embedder("arrangement", {"decode_min_side": 448})
+    (tmp_path / "site" / "layout.py").unlink()
+    sys.modules.pop("layout", None)
+    with pytest.raises(EmbedderParameterError, match=r"arrangement of their-package cannot be imported .*No module"):
+        create_embedder("arrangement", {"decode_min_side": 448})
 
 
 def test_two_embedders_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
