@@ -40,7 +40,7 @@ def known_config(name: str) -> dict[str, Any] | None:
     """The config of an `arch.tag` that open_clip knows; None if it knows no such pretrained model.
 
     Raises:
-        ModelFileError: this architecture was not trained with these weights, or cannot be used offline.
+        ModelFileError: this architecture was not trained with these weights.
     """
     from open_clip import get_model_config
     from open_clip.pretrained import get_pretrained_cfg
@@ -50,7 +50,6 @@ def known_config(name: str) -> dict[str, Any] | None:
     if not pretrained:
         return None
     model = get_model_config(arch)
-    _refuse_fetched_towers(name, model)
     quick_gelu = bool(pretrained.get("quick_gelu"))
     if bool(model.get("quick_gelu")) != quick_gelu:
         right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
@@ -88,18 +87,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is no description of a model of open_clip ({error!r})") from error
     if not isinstance(gelu := model.get("quick_gelu"), bool | None):
         raise ModelFileError(f"{path}: quick_gelu is {gelu!r}, and has to be true or false")
-    _refuse_fetched_towers(str(path), model)
+    if str(model["vision_cfg"].get("timm_model_name") or "").startswith("hf-hub:"):
+        raise ModelFileError(f"{path}: its image tower is fetched from a hub whenever it is loaded: it is not offered")
     return found
 
 
-def _refuse_fetched_towers(name: str, model: Mapping[str, Any]) -> None:
-    """A tower of another library fetches its description from a hub each time that it is made."""
-    if model["text_cfg"].get("hf_model_name"):
-        raise ModelFileError(
-            f"{name}: its text tower is a model of another library (transformers), so it is not offered"
-        )
-    if str(model["vision_cfg"].get("timm_model_name") or "").startswith("hf-hub:"):
-        raise ModelFileError(f"{name}: its image tower is fetched from a hub whenever it is loaded: it is not offered")
+def has_foreign_words(config: Mapping[str, Any]) -> bool:
+    """Whether the text tower is a model of transformers, whose description a hub has; then words are not read here."""
+    return bool(config["model_cfg"]["text_cfg"].get("hf_model_name"))
 
 
 def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:

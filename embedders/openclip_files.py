@@ -12,7 +12,7 @@ from typing import Any
 
 from embedders.errors import ModelFileError, in_short
 from embedders.model_store import StoredModel, describe_files
-from embedders.openclip_config import STATED, read_config, unstated
+from embedders.openclip_config import STATED, has_foreign_words, read_config, unstated
 
 WEIGHTS = "open_clip_model.safetensors"
 MODALITY = "openclip"
@@ -78,6 +78,8 @@ def describe_model(folder: Path, name: str, licence: str, origin: str, called: P
     if missing := unstated(config):
         raise ModelFileError(f"{name}: {', '.join(missing)} must be stated")
     weights = _read_weights(folder / WEIGHTS, called)
+    if has_foreign_words(config):
+        weights = _keep_image_half(weights, folder)
     broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise ModelFileError(f"weights of {called} are not finite, {broken[0]} among {len(broken)}: get another copy")
@@ -114,7 +116,7 @@ def load_model(folder: Path, called: Path | str | None = None) -> Any:
     import open_clip
 
     try:
-        with _no_random_weights():
+        with _no_random_weights(), _no_foreign_words():
             model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
     except _LOADING_ERRORS as error:
         raise ModelFileError(f"{called or folder} is not loaded by open_clip: {in_short(error)}") from error
@@ -139,6 +141,39 @@ def _no_random_weights() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _no_foreign_words() -> Iterator[None]:
+    """Leave out text towers of transformers: making one asks a hub what it is, each time."""
+    import open_clip.model
+    import torch
+
+    class NoWords(torch.nn.Module):
+        context_length = vocab_size = 0
+
+    def build(embed_dim: int, text_cfg: Any, *others: Any, **named: Any) -> Any:
+        foreign = has_foreign_words(
+            {"model_cfg": {"text_cfg": text_cfg if isinstance(text_cfg, dict) else vars(text_cfg)}}
+        )
+        return NoWords() if foreign else original(embed_dim, text_cfg, *others, **named)
+
+    original = open_clip.model._build_text_tower
+    open_clip.model._build_text_tower = build
+    try:
+        yield
+    finally:
+        open_clip.model._build_text_tower = original
+
+
+def _keep_image_half(weights: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Store weights without their text tower."""
+    from safetensors.torch import save_file
+
+    half = {key: tensor.contiguous() for key, tensor in weights.items() if not key.startswith("text.")}
+    save_file(half, folder / f".{WEIGHTS}")  # the file that is there may be a download's too
+    (folder / f".{WEIGHTS}").replace(folder / WEIGHTS)
+    return half
+
+
 def _facts(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     size = preprocessing["size"]
     text = config["model_cfg"]["text_cfg"]
@@ -147,7 +182,7 @@ def _facts(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[
         "size": [size, size] if isinstance(size, int) else list(size),
         **{key: _plain(preprocessing[key]) for key in (*STATED, "fill_color")},
         # A tokenizer of transformers is files of its own; the one inside of open_clip is there.
-        "text": not text.get("hf_tokenizer_name") and not text.get("hf_model_name"),
+        "text": not text.get("hf_tokenizer_name") and not has_foreign_words(config),
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from embedders import model_sources
-from embedders.errors import ModelFileError
+from embedders.errors import EmbedderParameterError, ModelFileError
 from embedders.machine import Machine
 from embedders.model_sources import OPENAI, fetch_model
 from embedders.model_store import find_model, list_models
@@ -274,8 +274,9 @@ def test_every_model_that_open_clip_publishes_is_known_or_refused_with_a_reason(
         else:
             assert config is not None
             assert set(config["preprocess_cfg"]) == {"mean", "std", "interpolation", "resize_mode"}
-    assert len(refused) < 40
-    assert all("QuickGELU" in reason or "transformers" in reason for _, reason in refused)
+            assert not str(config["model_cfg"]["vision_cfg"].get("timm_model_name")).startswith("hf-hub:")
+    assert len(refused) < 30
+    assert all("QuickGELU" in reason for _, reason in refused)
 
 
 # Added
@@ -601,17 +602,41 @@ def test_folders_that_are_no_model_are_told(original: Path, tmp_path: Path) -> N
         add_openclip(tmp_path / "models", "mine", folder)
 
 
-def test_towers_that_a_hub_describes_are_not_offered(original: Path, tmp_path: Path) -> None:
-    towers = {
-        "text_cfg": {"hf_model_name": "roberta-base"},
-        "vision_cfg": {"image_size": 224, "timm_model_name": "hf-hub:timm/x"},
-    }
-    for tower, said in (("text_cfg", "text tower is a model of another library"), ("vision_cfg", "from a hub")):
-        folder = shutil.copytree(original, tmp_path / tower)
-        model = {**TINY, tower: towers[tower]}
-        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
-        with pytest.raises(ModelFileError, match=rf"open_clip_config\.json: its .*{said}.* it is not offered"):
-            add_openclip(tmp_path / "models", "mine", folder)
+def test_of_a_model_with_words_of_transformers_the_image_tower_is_stored(original: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "roberta"
+    folder.mkdir()
+    weights = load_file(original / "open_clip_model.safetensors")
+    half = {key: tensor for key, tensor in weights.items() if key.startswith("visual.") or key == "logit_scale"}
+    theirs = {"text.transformer.embeddings.word_embeddings.weight": torch.ones(9, 9), "text.proj.weight": torch.ones(9)}
+    save_file({**half, **theirs}, folder / "open_clip_model.safetensors")
+    text = {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base", "hf_pooler_type": "mean_pooler"}
+    config = {"model_cfg": {**TINY, "text_cfg": text}, "preprocess_cfg": PREPROCESSING}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    model = add_openclip(tmp_path / "models", "roberta", folder)
+    add_openclip(tmp_path / "models", "plain", original)
+    assert (model.facts["text"], names(model.folder)) == (
+        False, ["model.json", "open_clip_config.json", "open_clip_model.safetensors"]
+    )  # fmt: skip
+    assert np.array_equal(vectors(tmp_path / "models", "roberta"), vectors(tmp_path / "models", "plain"))
+    with pytest.raises(EmbedderParameterError, match="roberta reads text by a tokenizer of another library"):
+        OpenClipEmbedder(model.card, 448).embed_texts(["a red car"], Machine(tmp_path / "models", "cpu"))
+    weights["visual.proj"][0, 0] = float("nan")
+    save_file({**half, **theirs, "visual.proj": weights["visual.proj"]}, folder / "open_clip_model.safetensors")
+    with pytest.raises(ModelFileError, match="are not finite"):
+        add_openclip(tmp_path / "models", "broken", folder)
+
+
+def test_image_towers_that_a_hub_describes_are_not_offered(original: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(original, tmp_path / "timm")
+    model = {**TINY, "vision_cfg": {"image_size": 224, "timm_model_name": "hf-hub:timm/x"}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESSING}))
+    with pytest.raises(
+        ModelFileError, match=r"open_clip_config\.json: its image tower is fetched .* it is not offered"
+    ):
+        add_openclip(tmp_path / "models", "mine", folder)
 
 
 def test_quick_gelu_is_true_or_false(tmp_path: Path) -> None:
