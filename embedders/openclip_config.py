@@ -50,10 +50,11 @@ def known_config(name: str) -> dict[str, Any] | None:
     if not pretrained:
         return None
     model = get_model_config(arch)
-    quick_gelu = bool(pretrained.get("quick_gelu"))
-    if bool(model.get("quick_gelu")) != quick_gelu:
-        right = f"{arch}-quickgelu.{tag}" if quick_gelu else name
-        raise ModelFileError(f"{name}: these weights were trained with QuickGELU, which this name is without: {right}")
+    quick_gelu = bool(model.get("quick_gelu"))
+    if pretrained.get("quick_gelu") and not quick_gelu:  # where the tag is silent, the architecture says it
+        raise ModelFileError(
+            f"{name}: these weights were trained with QuickGELU, which this name is without: {arch}-quickgelu.{tag}"
+        )
     stated = {key: pretrained[key] for key in STATED}
     return make_config(model, quick_gelu, stated)
 
