@@ -93,9 +93,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def has_foreign_words(config: Mapping[str, Any]) -> bool:
+def has_foreign_words(text_cfg: Mapping[str, Any]) -> bool:
     """Whether the text tower is a model of transformers, whose description a hub has; then words are not read here."""
-    return bool(config["model_cfg"]["text_cfg"].get("hf_model_name"))
+    return bool(text_cfg.get("hf_model_name"))
 
 
 def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:

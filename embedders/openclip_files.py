@@ -78,7 +78,7 @@ def describe_model(folder: Path, name: str, licence: str, origin: str, called: P
     if missing := unstated(config):
         raise ModelFileError(f"{name}: {', '.join(missing)} must be stated")
     weights = _read_weights(folder / WEIGHTS, called)
-    if has_foreign_words(config):
+    if has_foreign_words(config["model_cfg"]["text_cfg"]):
         weights = _keep_image_half(weights, folder)
     broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
@@ -151,9 +151,7 @@ def _no_foreign_words() -> Iterator[None]:
         context_length = vocab_size = 0
 
     def build(embed_dim: int, text_cfg: Any, *others: Any, **named: Any) -> Any:
-        foreign = has_foreign_words(
-            {"model_cfg": {"text_cfg": text_cfg if isinstance(text_cfg, dict) else vars(text_cfg)}}
-        )
+        foreign = has_foreign_words(text_cfg if isinstance(text_cfg, dict) else vars(text_cfg))
         return NoWords() if foreign else original(embed_dim, text_cfg, *others, **named)
 
     original = open_clip.model._build_text_tower
@@ -182,7 +180,7 @@ def _facts(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[
         "size": [size, size] if isinstance(size, int) else list(size),
         **{key: _plain(preprocessing[key]) for key in (*STATED, "fill_color")},
         # A tokenizer of transformers is files of its own; the one inside of open_clip is there.
-        "text": not text.get("hf_tokenizer_name") and not has_foreign_words(config),
+        "text": not text.get("hf_tokenizer_name") and not has_foreign_words(text),
     }
 
 
