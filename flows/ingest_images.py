@@ -7,13 +7,13 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.settings import Settings
-from embedders.catalogue import check_stored_models
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, retry_stage, scan_stage
-from search.fusion import index_modalities
+from imgrec.conf.settings import Settings
+from imgrec.embedders.catalogue import check_stored_models
+from imgrec.flows.pipeline.closing import close_run
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import open_run, run_name, skipped_if_locked
+from imgrec.flows.pipeline.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, retry_stage, scan_stage
+from imgrec.search.fusion import index_modalities
 
 
 @flow(

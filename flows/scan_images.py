@@ -6,11 +6,11 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import retry_stage, scan_stage
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline.closing import close_run
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import open_run, run_name, skipped_if_locked
+from imgrec.flows.pipeline.stages import retry_stage, scan_stage
 
 
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))

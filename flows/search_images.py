@@ -8,13 +8,13 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from embedders.machine import Machine
-from search.answers import Answer
-from search.terms import parse_terms
-from storage.library import open_library
-from tasks.search import search, search_terms
-from tasks.tracking import RunRecord, track
+from imgrec.conf.settings import Settings
+from imgrec.embedders.machine import Machine
+from imgrec.search.answers import Answer
+from imgrec.search.terms import parse_terms
+from imgrec.storage.library import open_library
+from imgrec.tasks.search import search, search_terms
+from imgrec.tasks.tracking import RunRecord, track
 
 
 @flow(name="search-images", flow_run_name="search {queries}")

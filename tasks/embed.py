@@ -8,12 +8,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from embedders.worker import embed_chunk
-from storage.library import Library
-from storage.mirror import merge_small_shards, mirror_shards
-from storage.registry import Registry
-from tasks.driver import current_driver
-from tasks.retrying import RETRYING
+from imgrec.embedders.work.worker import embed_chunk
+from imgrec.storage.library import Library
+from imgrec.storage.mirror import merge_small_shards, mirror_shards
+from imgrec.storage.registry.registry import Registry
+from imgrec.tasks.driver import current_driver
+from imgrec.tasks.retrying import RETRYING
 
 # Grows when a chunk's result means something else.
 TASK_VERSION = "2"

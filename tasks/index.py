@@ -6,12 +6,12 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from search.index import IndexParameters, IndexReport, update_index
-from search.layout import IndexFolder, Manifest, Member
-from search.publishing import publish
-from storage.library import Library
-from storage.registry import Registry
-from tasks.retrying import RETRYING
+from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
+from imgrec.search.indexes.publishing import publish
+from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.storage.library import Library
+from imgrec.storage.registry.registry import Registry
+from imgrec.tasks.retrying import RETRYING
 
 
 @task(name="index", task_run_name="index {name}", cache_policy=NO_CACHE, **RETRYING)

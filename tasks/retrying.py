@@ -10,8 +10,8 @@ from prefect import Task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from storage.errors import ImgrecError
-from storage.refusals import refusal_of
+from imgrec.storage.errors import ImgrecError
+from imgrec.storage.machine.refusals import refusal_of
 
 # Trying again neither empties a disk nor raises a limit.
 _PERMANENT_ERRNOS = {

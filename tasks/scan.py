@@ -6,13 +6,13 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.failures import forget_failures
-from storage.library import Library, open_library
-from storage.mirror import adopt_shards
-from storage.registry import Registry
-from storage.scan import ScanReport, scan_photos
-from tasks.driver import current_driver
-from tasks.retrying import RETRYING
+from imgrec.storage.library import Library, open_library
+from imgrec.storage.mirror import adopt_shards
+from imgrec.storage.registry.failures import forget_failures
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.scan import ScanReport, scan_photos
+from imgrec.tasks.driver import current_driver
+from imgrec.tasks.retrying import RETRYING
 
 
 @task(name="scan", task_run_name="scan {library.images_root}", cache_policy=NO_CACHE, **RETRYING)

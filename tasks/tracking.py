@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.atomic import write_atomic
-from storage.library import Library
+from imgrec.storage.library import Library
+from imgrec.storage.machine.atomic import write_atomic
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

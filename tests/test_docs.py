@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from conf.settings import Settings
-from flows.cli import cli
+from imgrec.conf.settings import Settings
+from imgrec.flows.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
