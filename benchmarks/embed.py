@@ -54,8 +54,8 @@ from imgrec.embedders.models.store import find_model
 from imgrec.embedders.work.chunk import Chunk, read_chunk
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk, embed_part
 from imgrec.storage.machine.pool import WorkerPool, available_cpus
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import probe_files
-from imgrec.storage.registry.pending import Pending
 from tests.embedders.openclip_files import write_folder
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from imgrec.search.answers import Answer
 from imgrec.storage.errors import ImageError
 from imgrec.storage.machine.atomic import atomic_path
-from imgrec.storage.photos.decoding import decode, printable
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import read_regular
 
 TILE = 240

@@ -17,8 +17,8 @@ from imgrec.search.indexes.segment import Vectors
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
-from imgrec.storage.photos.decoding import printable
 from imgrec.storage.photos.decoding_alone import decode_safely
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.registry.registry import Registry
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from imgrec.search.errors import QueryError
 from imgrec.search.indexes.segment import Vectors
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 
 _WEIGHTED = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(.+)", re.DOTALL)
 _ID = re.compile(r"id:\d+")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
 from imgrec.storage.machine.pool import map_batches
-from imgrec.storage.photos.decoding import decoder_failure, printable
+from imgrec.storage.photos.decoding import decoder_failure
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import Probe, probe_failed, probe_files
 from imgrec.storage.photos.walk import WalkReport, walk_photos
 from imgrec.storage.registry import identity

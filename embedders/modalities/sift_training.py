@@ -13,8 +13,8 @@ from imgrec.embedders.modalities.sift_codebook import SiftModel
 from imgrec.storage.errors import ImageError
 from imgrec.storage.machine.pool import time_limit
 from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
-from imgrec.storage.registry.pending import Pending
 
 WORDS = 64
 LOCAL_DIM = 64

@@ -3,7 +3,8 @@
 `dreamsim.dreamsim()` itself is not called. For the DINO types it has torch.hub download code, runs that, and unpickles
 what belongs to it with `weights_only=False`; it leaves torch.hub's directory changed; it loads SynCLR with whatever
 torch's default is; and what lies in its folder it takes for whole. Here no hub is asked, and everything is read with
-`weights_only=True`. That the vectors are those of `dreamsim.dreamsim()` is for tests/embedders/modalities/test_dreamsim.py to say.
+`weights_only=True`. tests/embedders/modalities/test_dreamsim.py says that the
+vectors are those of `dreamsim.dreamsim()`.
 """
 
 import json

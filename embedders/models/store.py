@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.models.published import is_published
 from imgrec.storage.machine.atomic import sync, write_atomic
 
 FACTS_FILE = "model.json"
@@ -259,17 +260,5 @@ def _replaced(folder: Path) -> Path:
 
 def _remedy(name: str) -> str:
     add = f"`imgrec models add {name} PATH` with a copy"
-    return f"run `imgrec models fetch {name}` where there is a network, or {add}" if _is_fetched(name) else f"run {add}"
-
-
-def _is_fetched(name: str) -> bool:
-    """Whether somebody publishes a model of this name; open_clip, which takes seconds, is only asked where it might."""
-    if "." not in name:
-        return False
-    from imgrec.embedders.models.sources import find_source
-
-    try:
-        find_source(name)
-    except ModelFileError:
-        return False
-    return True
+    fetch = f"run `imgrec models fetch {name}` where there is a network, or {add}"
+    return fetch if is_published(name) else f"run {add}"

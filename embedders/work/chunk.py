@@ -10,7 +10,7 @@ from typing import Any
 from imgrec.embedders.machine import Machine
 from imgrec.storage.library import DEFAULT_MODELS_ROOT
 from imgrec.storage.machine.atomic import write_atomic
-from imgrec.storage.registry.pending import Pending
+from imgrec.storage.photos.pending import Pending
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from imgrec.embedders.work.forward import ForwardStage
 from imgrec.embedders.work.parts import Part
 from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
 from imgrec.storage.machine.pool import map_batches, time_limit
-from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure, printable
+from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
-from imgrec.storage.registry.pending import Pending
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.

@@ -10,7 +10,8 @@ import click
 
 from imgrec.conf.errors import SettingsError
 from imgrec.conf.settings import Settings, find_library
-from imgrec.flows.cli.console import FAILED, print_json, speak_plainly
+from imgrec.flows.cli.console import print_json, speak_plainly
+from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, library_option
 from imgrec.flows.pipeline.interrupts import cleaning_up
 

@@ -6,8 +6,6 @@ import os
 
 import click
 
-FAILED, WRONG_USAGE = 1, 2
-
 
 class _PlainHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:

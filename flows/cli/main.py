@@ -9,8 +9,8 @@ import click
 
 from imgrec.conf.errors import SettingsError
 from imgrec.flows.cli import care, ingest, models, reading, search, steps
-from imgrec.flows.cli.console import FAILED, WRONG_USAGE, complain
-from imgrec.flows.cli.start import INTERRUPTED
+from imgrec.flows.cli.console import complain
+from imgrec.flows.cli.exit_codes import DONE, FAILED, INTERRUPTED, WRONG_USAGE
 from imgrec.storage.errors import ImgrecError
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     verbose = any(argument in ("-v", "--verbose") for argument in sys.argv[1:2])
     try:
         cli(standalone_mode=False)
-        code = 0
+        code = DONE
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:

@@ -11,7 +11,8 @@ import click
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.errors import ModelFileError
-from imgrec.flows.cli.console import FAILED, complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, settings_options
 from imgrec.flows.pipeline.interrupts import cleaning_up
 

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import FAILED, complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, library_option, settings_options
 
 
@@ -118,7 +119,7 @@ def _check_height(queries: int, hits: int) -> None:
 
 def _write_sheet(preview: Path, answers: Sequence[tuple[Any, Path | None]], images_root: Path, as_json: bool) -> None:
     from imgrec.search.preview import write_preview
-    from imgrec.storage.photos.decoding import printable
+    from imgrec.storage.photos.paths import printable
 
     write_preview(preview, answers, images_root)
     if not as_json:

@@ -21,7 +21,8 @@ from tempfile import TemporaryFile
 
 from prefect.settings import Settings, get_current_settings
 
-from imgrec.flows.cli.console import FAILED, complain
+from imgrec.flows.cli.console import complain
+from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.storage.errors import ImgrecError
 
 CHECK_EVERY_S = 1.0

@@ -1,8 +1,8 @@
 """Where `imgrec` starts: Ctrl-C is quiet from here on, also in the second that the imports take.
 
 A KeyboardInterrupt in the middle of an import ends in a traceback, or in whatever a library makes of it. So Ctrl-C ends
-the process at once, except where `imgrec.flows.pipeline.interrupts` has something to finish or to give back. Workers and Prefect's
-temporary server watch their parent, and end with it.
+the process at once, except where `flows.pipeline.interrupts` has something to finish or to give back. Workers and
+Prefect's temporary server watch their parent, and end with it.
 """
 
 import atexit
@@ -10,7 +10,7 @@ import os
 import signal
 from types import FrameType
 
-INTERRUPTED = 130
+from imgrec.flows.cli.exit_codes import INTERRUPTED
 
 
 def leave(number: int, frame: FrameType | None) -> None:

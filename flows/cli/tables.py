@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imgrec.flows.cli.console import visible
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from imgrec.embedders.models.store import StoredModel

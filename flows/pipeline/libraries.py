@@ -19,7 +19,7 @@ from imgrec.storage.errors import PhotoRootError, VectorSettingsError
 from imgrec.storage.library import Library, create_library, is_library, open_library
 from imgrec.storage.machine.atomic import TEMPORARY_PREFIX
 from imgrec.storage.machine.lock import HOLDER
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")

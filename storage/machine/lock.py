@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from imgrec.storage.errors import LibraryLockedError
 from imgrec.storage.machine.atomic import write_atomic
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 3 * HEARTBEAT_S

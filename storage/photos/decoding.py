@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -251,8 +250,3 @@ def _printable_line(text: str) -> str:
     """Make one line of what a decoder says, which may quote the file's bytes."""
     line = " ".join(text.split())[:_REASON_LENGTH]
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-
-
-def printable(path: str | bytes) -> str:
-    r"""Show a file name: bytes that are not UTF-8 as `\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

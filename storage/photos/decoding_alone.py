@@ -20,7 +20,7 @@ _REFUSED = 3
 
 
 def decode_safely(data: bytes, min_side: int, max_megapixels: float, decode_timeout_s: float) -> NDArray[np.uint8]:
-    """Decode as `imgrec.storage.photos.decoding.decode` does; JPEG, PNG, GIF and WebP in this process, all else in another.
+    """Decode as `decoding.decode` does; JPEG, PNG, GIF and WebP in this process, all else in another.
 
     Raises:
         ImageError: as `decode` does; also `crashed_decoder`, `decoder_hangs` and `out_of_memory`.

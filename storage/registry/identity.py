@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from imgrec.storage.errors import UNREADABLE
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import Probe
 from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import OF_ONE_MODALITY

@@ -5,17 +5,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from imgrec.storage.names import vector_table
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.registry.registry import LIVE, Registry
-
-
-class Pending(NamedTuple):
-    """A content without a vector, and one file that holds it."""
-
-    content_hash: bytes
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class PendingGroup(NamedTuple):

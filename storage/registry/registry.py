@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, UNREADABLE
 from imgrec.storage.names import vector_table
-from imgrec.storage.photos.decoding import printable
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.database import Database
 from imgrec.storage.shards import NOT_FINITE, OF_ONE_MODALITY
 

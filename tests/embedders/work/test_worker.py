@@ -23,8 +23,8 @@ from imgrec.embedders.work.chunk import Chunk, read_chunk
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk, is_embedded
 from imgrec.storage.machine.pool import WorkerPool
 from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import probe_files
-from imgrec.storage.registry.pending import Pending
 from imgrec.storage.shards import Failure, list_shards, read_shard
 from tests.storage.pictures import InProcess
 

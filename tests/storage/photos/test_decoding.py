@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from imgrec.storage.errors import ImageError
-from imgrec.storage.photos.decoding import ORIENTATION_TAG, Header, decode, printable, read_header
+from imgrec.storage.photos.decoding import ORIENTATION_TAG, Header, decode, read_header
+from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.walk import photo_suffixes
 
 MIN_SIDE = 448
