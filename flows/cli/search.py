@@ -136,7 +136,7 @@ def _show(answer: Any, as_json: bool) -> None:
 
 
 def _answer_json(answer: Any) -> dict[str, object]:
-    from imgrec.storage.photos.decoding import printable
+    from imgrec.storage.photos.paths import printable
 
     keys = ("rank", "id", "path", "score", "scores")
     hits: Iterable[Any] = answer.hits
