@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.pipeline.run import skipped_if_locked
+from imgrec.flows.skipping import skipped_if_locked
 from imgrec.search.indexes.layout import KEEP_REPLACED_S
 from imgrec.search.upkeep import garbage
 

@@ -13,6 +13,7 @@ from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
 from imgrec.search.terms import parse_terms
 from imgrec.storage.library import open_library
+from imgrec.tasks.prefect_calls import PrefectCalls
 from imgrec.tasks.search import search, search_terms
 from imgrec.tasks.tracking import RunRecord, track
 
@@ -60,7 +61,7 @@ def search_images(
             "queries": len(answers),
         }
         record = RunRecord("imgrec-search", "search", started_s, parameters, _milliseconds(answers))
-        track(open_library(chosen.library), record)
+        PrefectCalls(retries=0).call(track, open_library(chosen.library), record)
     return answers
 
 

@@ -11,7 +11,7 @@ from imgrec.conf.settings import Settings
 from imgrec.embedders.errors import TooFewImagesError
 from imgrec.embedders.modalities.sift_codebook import model_path
 from imgrec.embedders.modalities.sift_training import describe_photos, train_model
-from imgrec.flows.pipeline.run import skipped_if_locked
+from imgrec.flows.skipping import skipped_if_locked
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.machine.pool import map_batches

@@ -70,7 +70,7 @@ def _track(run: Run, what: str, report: RunReport) -> TrackedRun | None:
     if report.did_nothing:
         postpone(run.library, record)
         return None
-    return track(run.library, record)
+    return run.calls.call(track, run.library, record)
 
 
 def _bytes_on_disk(run: Run, built: dict[str, IndexReport]) -> dict[str, int]:

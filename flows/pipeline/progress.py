@@ -1,19 +1,14 @@
-"""How far an ingest is: a bar in the terminal, and an artifact in Prefect's UI."""
+"""How far an ingest is: a bar in the terminal."""
 
 import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
-
-ARTIFACT_EVERY_S = 5.0
 
 
 def _rate(task: Task) -> float:
@@ -39,21 +34,17 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 
 
 class IngestProgress:
-    """`on_read` and `on_images` may be called from any thread; `publish` only from the flow itself."""
+    """`on_read` and `on_images` may be called from any thread."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._reading = bar.add_task("reading new files", visible=False)
         self._embedding = bar.add_task("embedding", visible=False, start=False)
-        self._total = 0
-        self._artifact: UUID | None = None
-        self._published_s = 0.0
 
     def on_read(self, done: int, total: int) -> None:
         self._bar.update(self._reading, completed=done, total=total, visible=True)
 
     def expect(self, images: int) -> None:
-        self._total = images
         if images:
             self._bar.start_task(self._embedding)
             self._bar.update(self._embedding, total=images, visible=True)
@@ -61,20 +52,10 @@ class IngestProgress:
     def on_images(self, count: int) -> None:
         self._bar.advance(self._embedding, count)
 
-    def publish(self, final: bool = False) -> None:
-        """Bring the artifact up to date, every few seconds."""
-        now = time.monotonic()
-        if not self._total or not (final or now - self._published_s > ARTIFACT_EVERY_S):
-            return
-        self._published_s = now
-        percent = 100.0 * self._bar.tasks[1].completed / self._total
-        if self._artifact is None:
-            created = create_progress_artifact(
-                percent, key="imgrec-ingest", description=f"{self._total:,} images to embed"
-            )
-            self._artifact = created if isinstance(created, UUID) else None
-        else:
-            update_progress_artifact(self._artifact, percent)
+    @property
+    def embedded(self) -> int:
+        """Images embedded so far, with a vector or without."""
+        return int(self._bar.tasks[self._embedding].completed)
 
 
 @contextmanager

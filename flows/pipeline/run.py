@@ -1,15 +1,10 @@
-"""One run of a flow that writes: the library it has open, who helps it, and how it is stopped."""
+"""One run that writes a library: what it has open, who helps it, and how it is stopped."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import wraps
-from typing import ParamSpec, TypeVar
-
-from prefect.runtime import deployment
-from prefect.states import Completed
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.base import EmbedderSpec
@@ -19,16 +14,13 @@ from imgrec.flows.pipeline.libraries import check_device, library_for, preview_l
 from imgrec.flows.pipeline.progress import IngestProgress, ingest_progress
 from imgrec.flows.pipeline.report import Stages
 from imgrec.search.indexes.publishing import reserve_indexed_ids
-from imgrec.storage.errors import LibraryLockedError
 from imgrec.storage.library import Library, is_library
 from imgrec.storage.machine.atomic import remove_stale_temporaries
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.machine.refusals import explaining
 from imgrec.storage.registry.registry import Registry
+from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,7 @@ class Run:
     whether this run made the library.
     """
 
+    calls: Calls
     library: Library
     registry: Registry
     specs: Mapping[str, EmbedderSpec]
@@ -52,7 +45,7 @@ class Run:
 
 @contextmanager
 def open_run(
-    chosen: Settings, photos_moved: bool = False, reembed: bool = False, embeds: bool = False
+    chosen: Settings, calls: Calls, photos_moved: bool = False, reembed: bool = False, embeds: bool = False
 ) -> Iterator[Run]:
     """Open or make the library of these settings, as its only writer, with worker processes at hand.
 
@@ -83,22 +76,7 @@ def open_run(
             reserve_indexed_ids(registry, library.indexes_dir)
             for spec in specs.values():
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-            yield Run(library, registry, specs, chosen, progress, stop_if_asked, created)
-
-
-def skipped_if_locked(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a deployment's run end as skipped, and not as failed, where somebody else writes the library."""
-
-    @wraps(function)
-    def run(*arguments: P.args, **named: P.kwargs) -> R:
-        try:
-            return function(*arguments, **named)
-        except LibraryLockedError as error:
-            if deployment.id is None:
-                raise
-            return Completed(name="Skipped", message=str(error))  # type: ignore[return-value] # Prefect takes it as state
-
-    return run
+            yield Run(calls, library, registry, specs, chosen, progress, stop_if_asked, created)
 
 
 def _both(on_read: Callable[[int, int], None], stop_if_asked: Callable[[], None]) -> Callable[[int, int], None]:

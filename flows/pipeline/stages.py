@@ -6,12 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import Task
-from prefect.futures import PrefectFuture
-
-from imgrec.embedders.work.worker import is_embedded
 from imgrec.flows.pipeline.chunks import write_chunks
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
@@ -24,27 +20,20 @@ from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_passing
 from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
-from imgrec.tasks.embed import Done, embed, merge, mirror
-from imgrec.tasks.index import index, switch
-from imgrec.tasks.scan import adopt, retry, scan
+from imgrec.tasks import steps
+from imgrec.tasks.calls import CHUNKS_IN_FLIGHT, Promise
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-# One chunk computes while the one before writes its shards.
-CHUNKS_IN_FLIGHT = 2
 # The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
 SHARDS_PER_MIRROR = 16
 
-# Under the name of the tasks: their warnings reach the terminal and Prefect's UI.
-logger = logging.getLogger("imgrec.tasks.index")
+logger = logging.getLogger(__name__)
 
 
 def retry_stage(run: Run, all_failed: bool = False) -> int:
     """Let images that failed for a passing reason be tried again, or all that failed; return how many contents."""
     contents = list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
     if contents:
-        _with_retries(run, retry)(run.library, contents, by_itself=not all_failed)
+        run.calls.call(steps.retry, run.library, contents, by_itself=not all_failed)
     return len(contents)
 
 
@@ -52,21 +41,21 @@ def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
     """Bring the registry up to date with the folder of photos."""
     share = 1.0 if accept_missing else run.chosen.max_missing_share
     with run.stages.timed("scan"):
-        return _with_retries(run, scan)(run.library, share, run.chosen.decode_timeout_s)
+        return run.calls.call(steps.scan, run.library, share, run.chosen.decode_timeout_s)
 
 
 def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
     """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
     with run.stages.timed("embed"):
         if not are_settled(run.registry, run.library.shards_dir):
-            _with_retries(run, adopt)(run.library)
+            run.calls.call(steps.adopt, run.library)
         fingerprints = {name: run.specs[name].fingerprint for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
         embedded = _embed_pending(run, fingerprints)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
-                _with_retries(run, merge)(run.library, modality, fingerprint)
+                run.calls.call(steps.merge, run.library, modality, fingerprint)
         return embedded
 
 
@@ -91,13 +80,13 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
             run.stop_if_asked()
             meant = not names or name in names
             made_of, parameters = _made_of(run, name, as_served=waiting > 0), _index_parameters(run, name, meant)
-            report = _with_retries(run, index)(run.library, name, *made_of, parameters, rebuild and meant)
+            report = run.calls.call(steps.index, run.library, name, *made_of, parameters, rebuild and meant)
             if report is not None:
                 reports[name] = report
         run.stop_if_asked()
         held = [report.manifest for report in reports.values() if not report.published]
         if held:
-            _with_retries(run, switch)(run.library, held)
+            run.calls.call(steps.switch, run.library, held)
     return reports
 
 
@@ -124,12 +113,13 @@ def _index_parameters(run: Run, name: str, meant: bool) -> IndexParameters:
 def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
     chosen, library = run.chosen, run.library
     groups = list_pending(run.registry, fingerprints)
-    run.progress.expect(sum(group.images for group in groups))
-    running: deque[PrefectFuture[Done]] = deque()
+    total = sum(group.images for group in groups)
+    run.progress.expect(total)
+    running: deque[Promise[steps.Done]] = deque()
     finished: list[str] = []
     embedded = bytes_read = 0
 
-    def take(future: PrefectFuture[Done]) -> None:
+    def take(future: Promise[steps.Done]) -> None:
         nonlocal embedded
         done = future.result()
         finished.extend(done["shards"])
@@ -137,26 +127,21 @@ def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
 
     try:
         for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
-            # A cached result counts only while the shards that it names verify.
-            task = _with_retries(run, embed, refresh_cache=not is_embedded(chunk.path))
-            running.append(task.submit(library.uuid, chunk.path, chunk.images))
+            running.append(run.calls.submit(steps.embed, library.uuid, chunk.path, chunk.images))
             bytes_read += chunk.bytes
             if len(running) >= CHUNKS_IN_FLIGHT:
                 take(running.popleft())
             if len(finished) >= SHARDS_PER_MIRROR:
-                _with_retries(run, mirror)(library, list(finished))
+                run.calls.call(steps.mirror, library, list(finished))
                 finished.clear()
-            run.progress.publish()
+            run.calls.show_progress(run.progress.embedded, total)
             run.stop_if_asked()
     finally:  # also what is in flight when it is to stop
         for future in running:
             take(future)
         if finished:
-            _with_retries(run, mirror)(library, finished)
+            run.calls.call(steps.mirror, library, finished)
+        if total:
+            run.calls.show_progress(run.progress.embedded, total)
         shutil.rmtree(library.chunks_dir, ignore_errors=True)
-    run.progress.publish(final=True)
     return Embedded(embedded, bytes_read)
-
-
-def _with_retries(run: Run, task: Task[P, R], **options: Any) -> Task[P, R]:
-    return task.with_options(retries=run.chosen.retries, **options)
