@@ -109,6 +109,9 @@ class Settings(BaseSettings):
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where models run: auto, cpu, cuda:N, mps"
     )
     workers: int | None = Field(None, ge=1, le=1024, description="worker processes; default: one a core")
+    orchestrate: Literal["prefect", "none"] = Field(
+        "prefect", description="who runs the steps: Prefect (cached, watched in its UI), or none, without any server"
+    )
     retries: int = Field(
         3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again"
     )

@@ -1,13 +1,15 @@
 """From photos to an up-to-date library in one go: `imgrec ingest`, `imgrec reembed`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import print_json
+from imgrec.flows.cli.console import print_json, speak_plainly
 from imgrec.flows.cli.options import chosen_of, json_option, library_option, retry_option, settings_options
-from imgrec.flows.cli.outcome import asking_if_vanished, begin, show_report
+from imgrec.flows.cli.outcome import run_stage, show_report
+from imgrec.flows.cli.server_named import server_is_named
 
 
 @click.command()
@@ -28,7 +30,7 @@ from imgrec.flows.cli.outcome import asking_if_vanished, begin, show_report
 @settings_options(
     "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
     "cpu_runtime", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search",
-    "max_failed_share", "max_missing_share",
+    "max_failed_share", "max_missing_share", "orchestrate",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -67,14 +69,8 @@ def ingest(
     if dry_run:
         _print_estimate(loaded, retry_failed, photos_moved, accept_missing, as_json)
         return
-    options = {
-        **where,
-        "photos_moved": photos_moved,
-        "accept_missing": accept_missing,
-        "retry_failed": retry_failed,
-        "settings": chosen,
-    }
-    _run_ingest(options, as_json, verbose)
+    flags = {"photos_moved": photos_moved, "accept_missing": accept_missing, "retry_failed": retry_failed}
+    _run_ingest(loaded, {**where, "settings": chosen}, flags, as_json, verbose)
 
 
 @click.command()
@@ -108,15 +104,24 @@ def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: st
     from imgrec.storage.library import open_library
 
     chosen = chosen_of(settings)
-    open_library(Settings.load(library=library, **chosen).library)
-    _run_ingest({"library": library, "reembed": True, "settings": chosen}, as_json, verbose)
+    loaded = Settings.load(library=library, **chosen)
+    open_library(loaded.library)
+    _run_ingest(loaded, {"library": library, "settings": chosen}, {"reembed": True}, as_json, verbose)
 
 
-def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
-    begin(verbose)
-    from imgrec.flows.ingest_images import ingest_images
+def _run_ingest(
+    loaded: Settings, sources: Mapping[str, Any], flags: dict[str, bool], as_json: bool, verbose: bool
+) -> None:
+    """Look first, where no server's UI is to show the run: to start Prefect for nothing takes many seconds."""
+    if loaded.orchestrate == "prefect" and not server_is_named():
+        speak_plainly(verbose)
+        from imgrec.flows.pipeline.ingesting import ingest_nothing
 
-    show_report(asking_if_vanished(ingest_images, options, as_json), as_json)
+        report = ingest_nothing(loaded, **{name: value for name, value in flags.items() if name != "accept_missing"})
+        if report is not None:
+            show_report(report, as_json)
+            return
+    run_stage("ingest", loaded, sources, flags, as_json, verbose)
 
 
 def _print_estimate(

@@ -1,19 +1,47 @@
-"""What the writing commands have in common: how they begin, a question that may come up, and the report at the end."""
+"""What the writing commands have in common: who runs them, a question that may come up, and the report at the end."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import complain, print_json, speak_plainly
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from imgrec.flows.pipeline.report import RunReport
+
+
+# The flow of each stage of the pipeline, which has a file of its own.
+_FLOWS = {"ingest": "ingest_images", "scan": "scan_images", "embed": "embed_images", "build": "build_indexes"}
+
+
+def run_stage(
+    stage: str, chosen: Settings, sources: Mapping[str, Any], flags: Mapping[str, Any], as_json: bool, verbose: bool
+) -> None:
+    """Run a stage of the pipeline, or all of it (`ingest`), and print its report.
+
+    It is a Prefect flow, which reads the settings again from their `sources`, or runs in this process, as
+    `chosen.orchestrate` says.
+    """
+    if chosen.orchestrate == "none":
+        speak_plainly(verbose)
+        from imgrec.flows.pipeline import ingesting
+        from imgrec.tasks.calls import PlainCalls
+
+        run, options = partial(getattr(ingesting, stage), chosen, PlainCalls(chosen.retries)), flags
+    else:
+        begin(verbose)
+        run = getattr(import_module(f"imgrec.flows.{_FLOWS[stage]}"), _FLOWS[stage])
+        options = {**sources, **flags}
+    show_report(asking_if_vanished(run, options, as_json), as_json)
 
 
 def begin(verbose: bool) -> None:
@@ -24,17 +52,17 @@ def begin(verbose: bool) -> None:
     tame_temporary_server()
 
 
-def asking_if_vanished(flow: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:
-    """Run a flow that scans; where too many photos vanished, ask whoever sits at the terminal."""
+def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:
+    """Run something that scans; where too many photos vanished, ask whoever sits at the terminal."""
     try:
-        return flow(**options)
+        return run(**options)
     except PhotosVanishedError as error:
         if not sys.stdin.isatty() or as_json:
             raise
         complain(str(error))
         with cleaning_up():  # of the terminal
             click.confirm("Mark them missing?", abort=True, err=True)
-        return flow(**{**options, "accept_missing": True})
+        return run(**{**options, "accept_missing": True})
 
 
 def show_report(report: RunReport, as_json: bool) -> None:

@@ -5,7 +5,7 @@ import click
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import print_json, speak_plainly
 from imgrec.flows.cli.options import chosen_of, json_option, library_option, retry_option, settings_options
-from imgrec.flows.cli.outcome import asking_if_vanished, begin, show_report
+from imgrec.flows.cli.outcome import begin, run_stage
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
 
@@ -41,18 +41,10 @@ def scan(
     imgrec embed --modality color
     imgrec index build --index color
     """
-    begin(verbose)
-    from imgrec.flows.scan_images import scan_images
-
-    options = {
-        "images_root": photos,
-        "library": library,
-        "photos_moved": photos_moved,
-        "accept_missing": accept_missing,
-        "retry_failed": retry_failed,
-        "settings": chosen_of(settings),
-    }
-    show_report(asking_if_vanished(scan_images, options, as_json), as_json)
+    where, chosen = {"images_root": photos, "library": library}, chosen_of(settings)
+    flags = {"photos_moved": photos_moved, "accept_missing": accept_missing, "retry_failed": retry_failed}
+    loaded = Settings.load(**where, **chosen)
+    run_stage("scan", loaded, {**where, "settings": chosen}, flags, as_json, verbose)
 
 
 @click.command()
@@ -83,10 +75,10 @@ def embed(
     imgrec embed
     imgrec embed --modality sift --batch-size 256
     """
-    begin(verbose)
-    from imgrec.flows.embed_images import embed_images
-
-    show_report(embed_images(library, list(modalities) or None, retry_failed, chosen_of(settings)), as_json)
+    names, chosen = list(modalities) or None, chosen_of(settings)
+    loaded = Settings.load(library=library, modalities=names, **chosen)
+    flags = {"modalities": names, "retry_failed": retry_failed}
+    run_stage("embed", loaded, {"library": library, "settings": chosen}, flags, as_json, verbose)
 
 
 @click.group()
@@ -123,10 +115,9 @@ def build(
     imgrec index build
     imgrec index build --index combo_color_sift --hnsw-m 48 --ef-construction 200
     """
-    begin(verbose)
-    from imgrec.flows.build_indexes import build_indexes
-
-    show_report(build_indexes(library, list(indexes) or None, rebuild, chosen_of(settings)), as_json)
+    where, chosen = {"library": library, "indexes": list(indexes) or None}, chosen_of(settings)
+    loaded = Settings.load(**where, **chosen)
+    run_stage("build", loaded, {**where, "settings": chosen}, {"rebuild": rebuild}, as_json, verbose)
 
 
 @index.command()

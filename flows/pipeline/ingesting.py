@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from imgrec.conf.settings import Settings
 from imgrec.embedders.catalogue import check_stored_models
 from imgrec.flows.pipeline.closing import close_run
-from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.looking import is_embedded, look_at_indexes, look_at_photos
+from imgrec.flows.pipeline.report import Embedded, RunReport
 from imgrec.flows.pipeline.run import open_run
-from imgrec.flows.pipeline.stages import embed_stage, index_stage, retry_stage, scan_stage
+from imgrec.flows.pipeline.stages import embed_stage, index_stage, list_to_retry, retry_stage, scan_stage
 from imgrec.search.fusion import index_modalities
-from imgrec.storage.library import open_library
-from imgrec.tasks.calls import Calls
+from imgrec.storage.library import is_library, open_library
+from imgrec.tasks.calls import Calls, PlainCalls
 
 
 def ingest(
@@ -32,6 +33,29 @@ def ingest(
         embedded = embed_stage(run)
         built = index_stage(run, chosen.indexes)
         return close_run(run, "ingest", scanned, embedded, built, retried)
+
+
+def ingest_nothing(
+    chosen: Settings, *, photos_moved: bool = False, reembed: bool = False, retry_failed: bool = False
+) -> RunReport | None:
+    """Look whether an ingest has nothing to do, and report that; None if there is something.
+
+    Needs no orchestrator and reads no photo. Of a library of ten million photos it takes the time of a walk, which the
+    ingest then takes again.
+    """
+    if not is_library(chosen.library):
+        return None
+    with open_run(chosen, PlainCalls(chosen.retries), photos_moved, reembed, embeds=True) as run:
+        if list_to_retry(run, retry_failed):
+            return None
+        with run.stages.timed("scan"):
+            scanned = look_at_photos(run)
+        with run.stages.timed("embed"):
+            if scanned is None or not is_embedded(run):
+                return None
+        with run.stages.timed("index"):
+            built = look_at_indexes(run)
+        return None if built is None else close_run(run, "ingest", scanned, Embedded(0, 0), built)
 
 
 def scan(

@@ -42,6 +42,11 @@ class Run:
     stages: Stages = field(default_factory=Stages)
     started_s: float = field(default_factory=time.time)
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each modality."""
+        return {name: spec.fingerprint for name, spec in self.specs.items()}
+
 
 @contextmanager
 def open_run(

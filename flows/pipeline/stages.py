@@ -3,19 +3,14 @@
 import logging
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
-from typing import Any
+from collections.abc import Sequence
 
 from imgrec.flows.pipeline.chunks import write_chunks
+from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
-from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
-from imgrec.search.fusion import index_members, indexes_in_step
-from imgrec.search.indexes.layout import IndexFolder, Member, list_indexes, published_indexes
 from imgrec.search.indexes.switching import count_waiting
-from imgrec.search.indexes.updating import IndexParameters, IndexReport
+from imgrec.search.indexes.updating import IndexReport
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_passing
 from imgrec.storage.registry.pending import list_pending
@@ -29,9 +24,14 @@ SHARDS_PER_MIRROR = 16
 logger = logging.getLogger(__name__)
 
 
+def list_to_retry(run: Run, all_failed: bool = False) -> set[bytes]:
+    """List the contents that failed for a reason that may be over, or all that failed."""
+    return list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
+
+
 def retry_stage(run: Run, all_failed: bool = False) -> int:
     """Let images that failed for a passing reason be tried again, or all that failed; return how many contents."""
-    contents = list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
+    contents = list_to_retry(run, all_failed)
     if contents:
         run.calls.call(steps.retry, run.library, contents, by_itself=not all_failed)
     return len(contents)
@@ -49,7 +49,7 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
     with run.stages.timed("embed"):
         if not are_settled(run.registry, run.library.shards_dir):
             run.calls.call(steps.adopt, run.library)
-        fingerprints = {name: run.specs[name].fingerprint for name in modalities or run.specs}
+        fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
         embedded = _embed_pending(run, fingerprints)
@@ -68,46 +68,23 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     """
     reports: dict[str, IndexReport] = {}
     with run.stages.timed("index"):
-        fingerprints = {name: spec.fingerprint for name, spec in run.specs.items()}
-        waiting = count_waiting(run.registry, run.library, fingerprints)
+        waiting = count_waiting(run.registry, run.library, run.fingerprints)
         if waiting:
             logger.warning(
                 "%s photos wait for vectors of the new settings, so the old ones go on serving: `imgrec ingest` "
                 "completes them",
                 f"{waiting:,}",
             )
-        for name in indexes_in_step(run.library.modalities, list_indexes(run.library.indexes_dir), names or ()):
+        for plan in plan_indexes(run, names or (), as_served=waiting > 0):
             run.stop_if_asked()
-            meant = not names or name in names
-            made_of, parameters = _made_of(run, name, as_served=waiting > 0), _index_parameters(run, name, meant)
-            report = run.calls.call(steps.index, run.library, name, *made_of, parameters, rebuild and meant)
+            report = run.calls.call(steps.index, run.library, *plan, rebuild and (not names or plan.name in names))
             if report is not None:
-                reports[name] = report
+                reports[plan.name] = report
         run.stop_if_asked()
         held = [report.manifest for report in reports.values() if not report.published]
         if held:
             run.calls.call(steps.switch, run.library, held)
     return reports
-
-
-def _made_of(run: Run, name: str, as_served: bool) -> tuple[tuple[Member, ...], Mapping[str, Any]]:
-    """The members and vector settings of an index: the library's, or those that the index has now."""
-    if as_served and name in published_indexes(run.library.indexes_dir):
-        with suppress(IndexDamagedError):
-            manifest = IndexFolder(run.library.indexes_dir, name).read_manifest()
-            return manifest.members, manifest.vector_settings
-    return index_members(name, run.specs), run.library.vector_settings
-
-
-def _index_parameters(run: Run, name: str, meant: bool) -> IndexParameters:
-    """Settings that some source names, if meant for this index, else what it was built with, else the defaults."""
-    chosen = run.chosen.model_dump()
-    try:
-        built_with = IndexFolder(run.library.indexes_dir, name).read_manifest().parameters
-    except (IndexNotFoundError, IndexDamagedError):
-        built_with = {}
-    chosen |= {key: value for key, value in built_with.items() if not meant or key not in run.chosen.model_fields_set}
-    return IndexParameters(**{field.name: chosen[field.name] for field in fields(IndexParameters)})
 
 
 def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:

@@ -150,6 +150,31 @@ def update_index(
     )
 
 
+def is_in_step(
+    registry: Registry,
+    folder: IndexFolder,
+    members: tuple[Member, ...],
+    vector_settings: Mapping[str, Any],
+    parameters: IndexParameters,
+) -> tuple[bool, IndexReport | None]:
+    """Whether `update_index` would find nothing to do, and what it would then report; writes nothing."""
+    started = time.perf_counter()
+    live = live_ids(registry, members)
+    current = _open_current(registry, folder, members, parameters)
+    if current is None:
+        return len(live) == 0, None
+    manifest = current.manifest
+    kept = {**parameters.graph, "ef_search": parameters.ef_search}
+    if (
+        _Change.between(current, live).needed
+        or (manifest.parameters, manifest.vector_settings) != (kept, vector_settings)
+        or folder.current_version() != manifest.version
+    ):
+        return False, None
+    seconds = time.perf_counter() - started
+    return True, IndexReport(manifest, "unchanged", 0, 0, seconds, folder.size(manifest), None)
+
+
 @dataclass(frozen=True)
 class _Current:
     """The version to build upon; `dead[i]` says of each row of segment i whether it is no longer searched."""

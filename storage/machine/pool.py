@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
@@ -182,7 +182,7 @@ class _Worker:
     def __init__(self, context: ForkServerContext) -> None:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), name="imgrec-worker", daemon=True)
-        with _reaping, _sigint_held():
+        with _reaping, _sigint_held(), _main_left_out():
             self._process.start()
         theirs.close()
 
@@ -236,6 +236,25 @@ def _sigint_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _main_left_out() -> Iterator[None]:
+    """Let processes that start meanwhile not run the caller's script again, as multiprocessing has them do.
+
+    Nothing of ours is in it. A notebook or standard input has no file to run, and a script that calls `imgrec.ingest`
+    without `if __name__ == "__main__"` would call it in each worker.
+    """
+    prepare = spawn.get_preparation_data
+
+    def without_main(name: str) -> dict[str, object]:
+        return {key: value for key, value in prepare(name).items() if not key.startswith("init_main")}
+
+    spawn.get_preparation_data = without_main
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = prepare
 
 
 def _start_worker() -> None:

@@ -1,0 +1,48 @@
+"""Look whether an ingest has anything to do, before anything is started for it."""
+
+from pathlib import Path
+
+from imgrec.flows.pipeline.plans import plan_indexes
+from imgrec.flows.pipeline.run import Run
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.switching import count_waiting
+from imgrec.search.indexes.updating import IndexReport, is_in_step
+from imgrec.storage.library import open_library
+from imgrec.storage.mirror import are_settled, wants_merge
+from imgrec.storage.registry.identity import Identified
+from imgrec.storage.registry.pending import list_pending
+from imgrec.storage.scan import ScanReport, preview_scan
+
+
+def look_at_photos(run: Run) -> ScanReport | None:
+    """Compare the photos with the registry, reading none; None if a scan would have something to do."""
+    if run.library.images_root != open_library(run.library.root).images_root:
+        return None  # a scan that is accepted writes down where the photos are now
+    comparison, walked = preview_scan(run.registry, Path(run.library.images_root))
+    if comparison.unchanged < comparison.found or comparison.gone or walked.unreadable_folders:
+        return None
+    return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {})
+
+
+def is_embedded(run: Run) -> bool:
+    """Whether every photo has its vectors, in shards that the registry knows."""
+    return (
+        are_settled(run.registry, run.library.shards_dir)
+        and not list_pending(run.registry, run.fingerprints)
+        and not any(wants_merge(run.registry, fingerprint) for fingerprint in run.fingerprints.values())
+    )
+
+
+def look_at_indexes(run: Run) -> dict[str, IndexReport] | None:
+    """Compare the indexes with the registry; None if one is not in step."""
+    if count_waiting(run.registry, run.library, run.fingerprints):
+        return None
+    reports = {}
+    for plan in plan_indexes(run, run.chosen.indexes or ()):
+        folder = IndexFolder(run.library.indexes_dir, plan.name)
+        in_step, report = is_in_step(run.registry, folder, plan.members, plan.vector_settings, plan.parameters)
+        if not in_step:
+            return None
+        if report is not None:
+            reports[plan.name] = report
+    return reports
