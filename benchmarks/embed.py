@@ -43,19 +43,19 @@ from benchmarks.harness import (
 )  # fmt: skip
 from benchmarks.ingest import large_photos
 from benchmarks.pictures import real_pictures
-from embedders.base import LearnedEmbedder, Pixels
-from embedders.catalogue import create_embedder
-from embedders.chunk import Chunk, read_chunk
-from embedders.devices import Place
-from embedders.efficientnet import EfficientNetEmbedder, weights_path
-from embedders.errors import ModelFileError
-from embedders.machine import Machine
-from embedders.model_store import find_model
-from embedders.openclip_adding import add_openclip
-from embedders.worker import IMAGES_PER_PART, embed_chunk, embed_part
-from storage.pending import Pending
-from storage.pool import WorkerPool, available_cpus
-from storage.probe import probe_files
+from imgrec.embedders.base import LearnedEmbedder, Pixels
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.devices import Place
+from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.machine import Machine
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder, weights_path
+from imgrec.embedders.models.openclip_adding import add_openclip
+from imgrec.embedders.models.store import find_model
+from imgrec.embedders.work.chunk import Chunk, read_chunk
+from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk, embed_part
+from imgrec.storage.machine.pool import WorkerPool, available_cpus
+from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.probe import probe_files
 from tests.embedders.openclip_files import write_folder
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def time_worker(modality: str, photos: str, home: str, rounds: int, apart: bool 
     batch = embedder.send(np.stack([embedder.prepare(pixels) for pixels in _pictures()]))
     speeds: dict[str, list[float]] = {"worker": [], "decoding": [], "model": []}
     os.sched_setaffinity(0, cores[half:])
-    with WorkerPool(available_cpus(), preload=["embedders.worker"]) as pool:
+    with WorkerPool(available_cpus(), preload=["imgrec.embedders.work.worker"]) as pool:
         pool.submit(peak_bytes).result()  # now they are there, and stay on these cores
         if half:
             os.sched_setaffinity(0, cores[:half])

@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pictures import real_pictures
-from conf.settings import Settings
-from embedders.base import Embedder
-from embedders.catalogue import create_embedders
-from search.fusion import default_indexes, index_members
-from search.index import IndexParameters
-from search.layout import Member
-from storage.library import Library, create_library, open_library
-from storage.mirror import mirror_shards
-from storage.registry import Registry
-from storage.shards import Shard, digest_of, shard_path, write_shard
+from imgrec.conf.settings import Settings
+from imgrec.embedders.base import Embedder
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.search.fusion import default_indexes, index_members
+from imgrec.search.indexes.layout import Member
+from imgrec.search.indexes.updating import IndexParameters
+from imgrec.storage.library import Library, create_library, open_library
+from imgrec.storage.mirror import mirror_shards
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
 
 BENCH = Path(__file__).parent.parent / ".bench"
 DEFAULTS = Settings.model_construct()

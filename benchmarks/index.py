@@ -29,13 +29,13 @@ from benchmarks.harness import (
     vector_library,
     wants_quick,
 )
-from search.fusion import default_indexes
-from search.index import update_index
-from search.layout import IndexFolder
-from storage.atomic import atomic_path
-from storage.library import open_library
-from storage.registry import Registry
-from storage.shards import list_shards, read_shard
+from imgrec.search.fusion import default_indexes
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.updating import update_index
+from imgrec.storage.library import open_library
+from imgrec.storage.machine.atomic import atomic_path
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import list_shards, read_shard
 
 FREE_BYTES = 300e6
 

@@ -31,10 +31,10 @@ from PIL import Image, ImageOps
 
 from benchmarks.harness import BENCH, DEFAULTS, Metric, call_fresh, imgrec, report, scratch, wants_quick
 from benchmarks.pictures import real_pictures
-from embedders.base import Pixels
-from embedders.catalogue import create_embedders
-from embedders.sift import describe
-from storage.pool import available_cpus
+from imgrec.embedders.base import Pixels
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.modalities.sift import describe
+from imgrec.storage.machine.pool import available_cpus
 
 PHOTOS = BENCH / "photos-12mp"
 SOME, ALL = 100, 500

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from embedders.sift import Floats, describe
-from embedders.sift_training import train_model
-from storage.errors import ImageError
-from storage.images import decode
-from storage.walk import WalkReport, walk_photos
+from imgrec.embedders.modalities.sift import Floats, describe
+from imgrec.embedders.modalities.sift_training import train_model
+from imgrec.storage.errors import ImageError
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.walk import WalkReport, walk_photos
 
 PACKAGES = ("lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds", "ukui-wallpapers")
 TARGET = Path(__file__).parent.parent / "embedders" / "data" / "sift-default.npz"

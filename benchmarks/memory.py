@@ -15,7 +15,7 @@ from benchmarks.harness import Metric, call_fresh, peak_bytes, report, scratch, 
 
 def ingest_without_index(photos: str, library: str) -> dict[str, float]:
     """Run the flow in this process, its index stage left out; return the peak before that stage, and its seconds."""
-    from flows import ingest_images as module
+    from imgrec.flows import ingest_images as module
 
     peaks = []
 

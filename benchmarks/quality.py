@@ -31,8 +31,8 @@ from PIL import Image
 
 from benchmarks.harness import Metric, report, wants_quick
 from benchmarks.quality_photos import COLLAGE, NINE, distort, load_photos
-from embedders.catalogue import create_embedders
-from search.fusion import index_modalities
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.search.fusion import index_modalities
 
 SETS = {"": 0, "large_": 128}
 SETTINGS = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from benchmarks.harness import BENCH
 from benchmarks.pictures import real_pictures
-from storage.images import decode
-from storage.walk import WalkReport, walk_photos
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.walk import WalkReport, walk_photos
 
 PACKAGE = "tuxpaint-stamps-default"
 NO_PHOTOS = ("symbols/", "cartoon", "flags", "roadsigns", "money")

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.harness import Metric, imgrec, report, run, scratch, timed, wants_quick, write_tiny_photos
-from storage.pool import WorkerPool
-from storage.registry import Registry
-from storage.scan import scan_photos
+from imgrec.storage.machine.pool import WorkerPool
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.scan import scan_photos
 
 EMPTY_FLOW = """
-from conf.environment import prepare_environment
+from imgrec.conf.environment import prepare_environment
 prepare_environment()
 from prefect import flow
 flow(lambda: None, name="empty")()

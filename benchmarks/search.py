@@ -22,12 +22,12 @@ import numpy as np
 
 from benchmarks.harness import Metric, call_fresh, imgrec, report, timed, vector_library, wants_quick
 from benchmarks.index import build_ours
-from search import Searcher
-from search.fusion import default_indexes
-from search.layout import IndexFolder
-from search.source import from_blobs
-from storage.library import open_library
-from storage.registry import Registry
+from imgrec.search import Searcher
+from imgrec.search.fusion import default_indexes
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.source import from_blobs
+from imgrec.storage.library import open_library
+from imgrec.storage.registry.registry import Registry
 
 K = 10
 

@@ -12,7 +12,7 @@ _DEFAULTS = {
     # The ephemeral server reports SQLite's "database is locked" with a traceback, and tries again.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # What the pipeline says belongs to the run in Prefect's UI.
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "storage,embedders,search,tasks",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "imgrec",
     # Outside of a run the same code is a plain library, and its warnings are nobody's mistake.
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # A tracking server that is down costs seconds, not the seven patient retries of the default.

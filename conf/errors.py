@@ -1,6 +1,6 @@
 """What can be wrong with settings."""
 
-from storage.errors import ImgrecError
+from imgrec.storage.errors import ImgrecError
 
 
 class SettingsError(ImgrecError, ValueError):

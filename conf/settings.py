@@ -18,8 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from conf.errors import SettingsError
-from storage.library import DEFAULT_MODELS_ROOT
+from imgrec.conf.errors import SettingsError
+from imgrec.storage.library import DEFAULT_MODELS_ROOT
 
 SETTINGS_FILE = "imgrec.toml"
 DEFAULT_LIBRARY = Path("~/.local/share/imgrec/library")

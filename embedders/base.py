@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.machine import Machine
-from storage.shards import NO_FEATURES, NOT_FINITE
+from imgrec.embedders.machine import Machine
+from imgrec.storage.shards import NO_FEATURES, NOT_FINITE
 
 Pixels = NDArray[np.uint8]
 Prepared = NDArray[Any]
@@ -82,7 +82,7 @@ class LearnedEmbedder(Embedder):
     """An embedder of two halves.
 
     `prepare` runs in the worker processes and knows no torch. `send` and `forward` run where the model is, in the
-    process that embeds a chunk, on the batches that embedders/forward.py makes of what was prepared; never two
+    process that embeds a chunk, on the batches that embedders/work/forward.py makes of what was prepared; never two
     `forward` at a time, but `send` beside one. embedders/devices.py helps with both.
     """
 

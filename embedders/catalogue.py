@@ -6,16 +6,16 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from embedders.base import Embedder
-from embedders.color import ColorEmbedder
-from embedders.dreamsim import DreamSimEmbedder
-from embedders.dreamsim_types import PREFIX
-from embedders.efficientnet import EfficientNetEmbedder
-from embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
-from embedders.model_store import StoredModel, find_model
-from embedders.openclip import OpenClipEmbedder
-from embedders.sift import SiftEmbedder
-from embedders.sift_model import DEFAULT, model_path, read_model
+from imgrec.embedders.base import Embedder
+from imgrec.embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
+from imgrec.embedders.modalities.color import ColorEmbedder
+from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.modalities.openclip import OpenClipEmbedder
+from imgrec.embedders.modalities.sift import SiftEmbedder
+from imgrec.embedders.modalities.sift_codebook import DEFAULT, model_path, read_model
+from imgrec.embedders.models.dreamsim_types import PREFIX
+from imgrec.embedders.models.store import StoredModel, find_model
 
 # From a library's vector settings and its folder of models (None outside of a library).
 Factory = Callable[[Mapping[str, Any], Path | None], Embedder]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedders.base import Prepared, Vectors
-from embedders.errors import DeviceError
+from imgrec.embedders.base import Prepared, Vectors
+from imgrec.embedders.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch

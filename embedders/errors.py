@@ -2,7 +2,7 @@
 
 import re
 
-from storage.errors import ImgrecError
+from imgrec.storage.errors import ImgrecError
 
 
 class UnknownEmbedderError(ImgrecError, LookupError):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.library import DEFAULT_MODELS_ROOT
+from imgrec.storage.library import DEFAULT_MODELS_ROOT
 
 
 @dataclass(frozen=True)

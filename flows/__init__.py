@@ -1,5 +1,5 @@
 """What runs, in which order: one Prefect flow a file, and the command line."""
 
-from conf.environment import prepare_environment
+from imgrec.conf.environment import prepare_environment
 
 prepare_environment()

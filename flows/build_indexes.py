@@ -6,12 +6,12 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import index_stage
-from storage.library import open_library
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline import ingesting
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import run_name
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.tasks.prefect_calls import PrefectCalls
 
 
 @flow(name="build-indexes", flow_run_name=partial(run_name, "index"))
@@ -31,6 +31,4 @@ def build_indexes(
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, indexes=indexes, **(settings or {}))
-    open_library(chosen.library)
-    with open_run(chosen) as run:
-        return close_run(run, "index", built=index_stage(run, chosen.indexes, rebuild))
+    return ingesting.build(chosen, PrefectCalls(chosen.retries), rebuild=rebuild)

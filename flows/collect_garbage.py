@@ -5,10 +5,10 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from conf.settings import Settings
-from flows.run import skipped_if_locked
-from search import garbage
-from search.layout import KEEP_REPLACED_S
+from imgrec.conf.settings import Settings
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.search.indexes.layout import KEEP_REPLACED_S
+from imgrec.search.upkeep import garbage
 
 
 @flow(name="collect-garbage", flow_run_name="gc")

@@ -7,13 +7,13 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.settings import Settings
-from embedders.catalogue import check_stored_models
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, retry_stage
-from storage.library import open_library
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline import ingesting
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import run_name
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.tasks.calls import CHUNKS_IN_FLIGHT
+from imgrec.tasks.prefect_calls import PrefectCalls
 
 
 @flow(
@@ -37,8 +37,4 @@ def embed_images(
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, modalities=modalities, **(settings or {}))
-    open_library(chosen.library)
-    with open_run(chosen, embeds=True) as run:
-        check_stored_models(modalities or run.library.modalities, run.library.vector_settings, chosen.models_root)
-        retried = retry_stage(run, retry_failed)
-        return close_run(run, "embed", embedded=embed_stage(run, modalities), retried=retried)
+    return ingesting.embed(chosen, PrefectCalls(chosen.retries), modalities=modalities, retry_failed=retry_failed)

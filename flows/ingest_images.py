@@ -7,13 +7,13 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from conf.settings import Settings
-from embedders.catalogue import check_stored_models
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import CHUNKS_IN_FLIGHT, embed_stage, index_stage, retry_stage, scan_stage
-from search.fusion import index_modalities
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline import ingesting
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import run_name
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.tasks.calls import CHUNKS_IN_FLIGHT
+from imgrec.tasks.prefect_calls import PrefectCalls
 
 
 @flow(
@@ -49,12 +49,11 @@ def ingest_images(
     chosen = Settings.load(
         images_root=images_root, library=library, modalities=modalities, indexes=indexes, **(settings or {})
     )
-    with open_run(chosen, photos_moved, reembed, embeds=True) as run:
-        for name in chosen.indexes or ():
-            index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
-        check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
-        retried = retry_stage(run, retry_failed)
-        scanned = scan_stage(run, accept_missing)
-        embedded = embed_stage(run)
-        built = index_stage(run, chosen.indexes)
-        return close_run(run, "ingest", scanned, embedded, built, retried)
+    return ingesting.ingest(
+        chosen,
+        PrefectCalls(chosen.retries),
+        photos_moved=photos_moved,
+        accept_missing=accept_missing,
+        reembed=reembed,
+        retry_failed=retry_failed,
+    )

@@ -6,11 +6,12 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from flows.closing import close_run
-from flows.report import RunReport
-from flows.run import open_run, run_name, skipped_if_locked
-from flows.stages import retry_stage, scan_stage
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline import ingesting
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import run_name
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.tasks.prefect_calls import PrefectCalls
 
 
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
@@ -36,6 +37,10 @@ def scan_images(
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(images_root=images_root, library=library, modalities=modalities, **(settings or {}))
-    with open_run(chosen, photos_moved) as run:
-        retried = retry_stage(run, retry_failed)
-        return close_run(run, "scan", scan_stage(run, accept_missing), retried=retried)
+    return ingesting.scan(
+        chosen,
+        PrefectCalls(chosen.retries),
+        photos_moved=photos_moved,
+        accept_missing=accept_missing,
+        retry_failed=retry_failed,
+    )

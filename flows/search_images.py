@@ -8,13 +8,14 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from embedders.machine import Machine
-from search.answers import Answer
-from search.terms import parse_terms
-from storage.library import open_library
-from tasks.search import search, search_terms
-from tasks.tracking import RunRecord, track
+from imgrec.conf.settings import Settings
+from imgrec.embedders.machine import Machine
+from imgrec.search.answers import Answer
+from imgrec.search.terms import parse_terms
+from imgrec.storage.library import open_library
+from imgrec.tasks.prefect_calls import PrefectCalls
+from imgrec.tasks.search import search, search_terms
+from imgrec.tasks.tracking import RunRecord, track
 
 
 @flow(name="search-images", flow_run_name="search {queries}")
@@ -60,7 +61,7 @@ def search_images(
             "queries": len(answers),
         }
         record = RunRecord("imgrec-search", "search", started_s, parameters, _milliseconds(answers))
-        track(open_library(chosen.library), record)
+        PrefectCalls(retries=0).call(track, open_library(chosen.library), record)
     return answers
 
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from prefect import flow
 
-from conf.settings import Settings
-from embedders.errors import TooFewImagesError
-from embedders.sift_model import model_path
-from embedders.sift_training import describe_photos, train_model
-from flows.run import skipped_if_locked
-from storage.library import open_library
-from storage.lock import writer_lock
-from storage.pending import sample_contents
-from storage.pool import map_batches
-from storage.refusals import explaining
-from storage.registry import Registry
-from tasks.driver import driving
+from imgrec.conf.settings import Settings
+from imgrec.embedders.errors import TooFewImagesError
+from imgrec.embedders.modalities.sift_codebook import model_path
+from imgrec.embedders.modalities.sift_training import describe_photos, train_model
+from imgrec.flows.skipping import skipped_if_locked
+from imgrec.storage.library import open_library
+from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.machine.pool import map_batches
+from imgrec.storage.machine.refusals import explaining
+from imgrec.storage.registry.pending import sample_contents
+from imgrec.storage.registry.registry import Registry
+from imgrec.tasks.driver import driving
 
 # Fewer photos than these make a codebook that knows the photos rather than their patterns.
 MIN_PHOTOS = 1_000

@@ -4,8 +4,8 @@ The library call: `Searcher(library).search(["photo.jpg", "id:7"], top_k=5)`, or
 `Searcher(library, for_text=True).search_terms([Term("a red car"), Term("id:7", -0.5, is_text=False)])`.
 """
 
-from search.answers import Answer, Hit
-from search.searcher import Searcher
-from search.terms import Term
+from imgrec.search.answers import Answer, Hit
+from imgrec.search.searcher import Searcher
+from imgrec.search.terms import Term
 
 __all__ = ["Answer", "Hit", "Searcher", "Term"]

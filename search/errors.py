@@ -1,6 +1,6 @@
 """What can go wrong between a query and its hits."""
 
-from storage.errors import ImgrecError
+from imgrec.storage.errors import ImgrecError
 
 
 class IndexNotFoundError(ImgrecError, LookupError):

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from embedders.base import EmbedderSpec
-from search.errors import IndexNotFoundError
-from search.layout import Member
-from search.segment import Vectors
+from imgrec.embedders.base import EmbedderSpec
+from imgrec.search.errors import IndexNotFoundError
+from imgrec.search.indexes.layout import Member
+from imgrec.search.indexes.segment import Vectors
 
 COMBINED = "combo_"
 # Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from search.answers import Answer
-from storage.atomic import atomic_path
-from storage.errors import ImageError
-from storage.images import decode, printable
-from storage.probe import read_regular
+from imgrec.search.answers import Answer
+from imgrec.storage.errors import ImageError
+from imgrec.storage.machine.atomic import atomic_path
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.probe import read_regular
 
 TILE = 240
 CAPTION = 44

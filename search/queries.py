@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedders.base import Embedder, LearnedEmbedder, TextEmbedder, are_vectors
-from embedders.catalogue import create_embedders
-from embedders.errors import EmbedderParameterError
-from embedders.machine import Machine
-from search.errors import IndexNotFoundError, QueryError
-from search.fusion import COMBINED
-from search.layout import Manifest, list_indexes, published_indexes
-from search.segment import Vectors
-from search.terms import Term, describe_terms, mix
-from storage.decoding_alone import decode_safely
-from storage.errors import ImageError
-from storage.images import printable
-from storage.library import Library
-from storage.probe import read_regular
-from storage.registry import Registry
+from imgrec.embedders.base import Embedder, LearnedEmbedder, TextEmbedder, are_vectors
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.machine import Machine
+from imgrec.search.errors import IndexNotFoundError, QueryError
+from imgrec.search.fusion import COMBINED
+from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
+from imgrec.search.indexes.segment import Vectors
+from imgrec.search.terms import Term, describe_terms, mix
+from imgrec.storage.errors import ImageError
+from imgrec.storage.library import Library
+from imgrec.storage.photos.decoding_alone import decode_safely
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.registry.registry import Registry
 
 _ID = re.compile(r"id:(\d+)")
 _LARGEST_ID = 2**63 - 1  # SQLite's

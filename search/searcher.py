@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from embedders.machine import Machine
-from search.answers import Answer, Hit
-from search.errors import IndexDamagedError, IndexNotFoundError
-from search.fusion import combine
-from search.layout import IndexFolder, Member
-from search.queries import Limits, Query, QueryEmbedder, default_index, explain_no_index, text_index
-from search.reader import open_reader
-from search.segment import Vectors
-from search.terms import Term
-from storage.library import open_library
-from storage.registry import Registry
+from imgrec.embedders.machine import Machine
+from imgrec.search.answers import Answer, Hit
+from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
+from imgrec.search.fusion import combine
+from imgrec.search.indexes.layout import IndexFolder, Member
+from imgrec.search.indexes.reader import open_reader
+from imgrec.search.indexes.segment import Vectors
+from imgrec.search.queries import Limits, Query, QueryEmbedder, default_index, explain_no_index, text_index
+from imgrec.search.terms import Term
+from imgrec.storage.library import open_library
+from imgrec.storage.registry.registry import Registry
 
 logger = logging.getLogger(__name__)
 

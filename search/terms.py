@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from search.errors import QueryError
-from search.segment import Vectors
-from storage.images import printable
+from imgrec.search.errors import QueryError
+from imgrec.search.indexes.segment import Vectors
+from imgrec.storage.photos.paths import printable
 
 _WEIGHTED = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(.+)", re.DOTALL)
 _ID = re.compile(r"id:\d+")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.mirror import read_or_set_aside
-from storage.names import vector_table
-from storage.registry import Registry
-from storage.shard_rows import forget_shards, record_shard, shard_files
-from storage.shards import Shard, digest_of, shard_path, write_shard
+from imgrec.storage.mirror import read_or_set_aside
+from imgrec.storage.names import vector_table
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import forget_shards, record_shard, shard_files
+from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
 
 _LONG_MISSING = "missing_since < ?"
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage.atomic import write_atomic
-from storage.errors import LibraryFormatError, LibraryNotFoundError
+from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
+from imgrec.storage.machine.atomic import write_atomic
 
 FORMAT_VERSION = 1
 # Weights of learned embedders, which are large and the same for all libraries.

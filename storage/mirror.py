@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.errors import ShardError
-from storage.names import vector_table
-from storage.registry import Registry
-from storage.shard_rows import (
+from imgrec.storage.errors import ShardError
+from imgrec.storage.names import vector_table
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import (
     forget_shards,
     outcomes_outside,
     record_shard,
@@ -19,7 +19,7 @@ from storage.shard_rows import (
     shard_fingerprints,
     shard_sizes,
 )
-from storage.shards import (
+from imgrec.storage.shards import (
     OF_ONE_MODALITY,
     Shard,
     digest_of,

@@ -2,7 +2,7 @@
 
 import re
 
-from storage.errors import ImgrecError
+from imgrec.storage.errors import ImgrecError
 
 _MODALITY = re.compile(r"[a-z][a-z0-9]*")
 

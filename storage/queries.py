@@ -7,11 +7,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset
 
-from storage.errors import ImgrecError
-from storage.library import Library
-from storage.names import check_modality
-from storage.registry import Registry
-from storage.shards import list_shards
+from imgrec.storage.errors import ImgrecError
+from imgrec.storage.library import Library
+from imgrec.storage.names import check_modality
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import list_shards
 
 _ROWS = 50_000
 # Everything reaches DuckDB as Arrow: it needs no file and no extension, so it gets none.

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from storage import identity
-from storage.errors import PhotoRootError, PhotosVanishedError
-from storage.identity import Comparison, Identified
-from storage.images import decoder_failure, printable
-from storage.pool import map_batches
-from storage.probe import Probe, probe_failed, probe_files
-from storage.registry import Registry
-from storage.walk import WalkReport, walk_photos
+from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
+from imgrec.storage.machine.pool import map_batches
+from imgrec.storage.photos.decoding import decoder_failure
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.probe import Probe, probe_failed, probe_files
+from imgrec.storage.photos.walk import WalkReport, walk_photos
+from imgrec.storage.registry import identity
+from imgrec.storage.registry.identity import Comparison, Identified
+from imgrec.storage.registry.registry import Registry
 
 FILES_PER_PROBE = 16
 # Below this many photos a share says little: one deleted photo of three is no lost disk.

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from storage.atomic import atomic_path
-from storage.errors import ShardError
-from storage.refusals import is_refused
+from imgrec.storage.errors import ShardError
+from imgrec.storage.machine.atomic import atomic_path
+from imgrec.storage.machine.refusals import is_refused
 
 FORMAT = "imgrec-shard-1"
 # A picture that is fine and of which a modality has nothing to say: no failure of the image.

@@ -1,5 +1,5 @@
-"""Thin Prefect tasks around the pipeline's steps: cache keys, retries, run names. Paths in, paths out."""
+"""The pipeline's steps, and who calls them: Prefect tasks (cache keys, retries, run names), or plain calls."""
 
-from conf.environment import prepare_environment
+from imgrec.conf.environment import prepare_environment
 
 prepare_environment()

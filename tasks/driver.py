@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from storage.pool import WorkerPool, available_cpus
+from imgrec.storage.machine.pool import WorkerPool, available_cpus
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ def driving(
     workers: int | None, on_read: Callable[[int, int], None], on_images: Callable[[int], None]
 ) -> Iterator[Driver]:
     """Give the tasks of this flow run `workers` processes (default: one a core)."""
-    pool = WorkerPool(workers or available_cpus(), preload=["embedders.worker", "storage.probe"])
+    pool = WorkerPool(
+        workers or available_cpus(), preload=["imgrec.embedders.work.worker", "imgrec.storage.photos.probe"]
+    )
     token = _current.set(Driver(pool, on_read, on_images))
     try:
         yield _current.get()

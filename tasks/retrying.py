@@ -1,25 +1,21 @@
 """Which failures are worth another try, and when."""
 
 import errno
-import logging
+import random
 import sqlite3
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
-from prefect import Task
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import exponential_backoff
-
-from storage.errors import ImgrecError
-from storage.refusals import refusal_of
+from imgrec.storage.errors import ImgrecError
+from imgrec.storage.machine.refusals import refusal_of
 
 # Trying again neither empties a disk nor raises a limit.
 _PERMANENT_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EMFILE,
     errno.ENOMEM,
 }  # fmt: skip
-
-logger = logging.getLogger(__name__)
+# 2, 4, 8, 16 s, each up to half longer, so that many jobs do not come back at once.
+FIRST_DELAY_S = 2.0
+JITTER = 0.5
 
 
 def is_passing(error: BaseException) -> bool:
@@ -31,19 +27,6 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, OSError | sqlite3.OperationalError | BrokenProcessPool)
 
 
-def _should_retry(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    # State.result() would raise outside of an async loop for some states; data carries the exception itself.
-    error = state.data
-    if not isinstance(error, BaseException) or not is_passing(error):
-        return False
-    logger.warning("%s failed for a passing reason and is tried again: %s", task_run.name, error)
-    return True
-
-
-# For @task(**RETRYING): 2, 4, 8, 16 s, each up to half longer, so that many jobs do not come back at once.
-RETRYING: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _should_retry,
-}
+def delay_s(tries: int) -> float:
+    """Seconds to wait after the first, second … try."""
+    return float(FIRST_DELAY_S * 2 ** (tries - 1) * random.uniform(1, 1 + JITTER))

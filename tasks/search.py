@@ -6,10 +6,10 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from embedders.machine import Machine
-from search.answers import Answer
-from search.searcher import Searcher
-from search.terms import Term
+from imgrec.embedders.machine import Machine
+from imgrec.search.answers import Answer
+from imgrec.search.searcher import Searcher
+from imgrec.search.terms import Term
 
 
 @task(name="search", task_run_name="search {library.name}", cache_policy=NO_CACHE)

@@ -9,11 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from storage.atomic import write_atomic
-from storage.library import Library
+from imgrec.storage.library import Library
+from imgrec.storage.machine.atomic import write_atomic
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +53,6 @@ def postpone(library: Library, record: RunRecord) -> None:
     write_atomic(path, json.dumps(asdict(record), default=str).encode())
 
 
-@task(name="track", task_run_name="log {record.experiment} to MLflow", cache_policy=NO_CACHE)
 def track(library: Library, record: RunRecord) -> TrackedRun | None:
     """Log postponed runs and this one; None, and a warning, if that fails: then this one is postponed too."""
     uri = tracking_uri(library)

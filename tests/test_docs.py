@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from conf.settings import Settings
-from flows.cli import cli
+from imgrec.conf.settings import Settings
+from imgrec.flows.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -74,6 +74,13 @@ def test_pages_that_code_names_are_there() -> None:
     named = {(path, page) for path in SOURCES for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text())}
     assert named
     assert [(path, page) for path, page in named if not (ROOT / page).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_code_that_pages_name_are_there(page: Path) -> None:
+    rooms = "conf|flows|tasks|search|embedders|storage|benchmarks|tests"
+    named = re.findall(rf"(?<![\w/-])(?:{rooms})/[\w/]+\.py\b", page.read_text())
+    assert [path for path in named if not (ROOT / path).is_file()] == []
 
 
 def test_the_index_of_decisions_lists_each_once_by_its_title() -> None:

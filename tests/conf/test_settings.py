@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.environment import prepare_environment
-from conf.errors import SettingsError
-from conf.settings import SETTINGS_FILE, Settings
+from imgrec.conf.environment import prepare_environment
+from imgrec.conf.errors import SettingsError
+from imgrec.conf.settings import SETTINGS_FILE, Settings
 
 
 @pytest.fixture(autouse=True)

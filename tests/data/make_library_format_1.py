@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from storage.library import FORMAT_VERSION, create_library
-from storage.registry import Registry
+from imgrec.storage.library import FORMAT_VERSION, create_library
+from imgrec.storage.registry.registry import Registry
 from tests.search.libraries import PARAMETERS, ingest
-from tests.storage.photos import backdate
+from tests.storage.pictures import backdate
 
 FOLDER = Path(__file__).parent / "library-format-1"
 PHOTOS = FOLDER / "photos"

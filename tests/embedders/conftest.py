@@ -7,8 +7,8 @@ from urllib.error import URLError
 
 import pytest
 
-from embedders import forward
-from embedders.dreamsim_types import BACKBONES, TYPES
+from imgrec.embedders.models.dreamsim_types import BACKBONES, TYPES
+from imgrec.embedders.work import forward
 from tests.embedders.dreamsim_files import NARROW, narrow, write_cache, write_hub
 
 

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from embedders.base import Embedder, Pixels
-from embedders.catalogue import check_modality as check_known
-from embedders.catalogue import create_embedder
-from storage.names import check_modality
+from imgrec.embedders.base import Embedder, Pixels
+from imgrec.embedders.catalogue import check_modality as check_known
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.storage.names import check_modality
 
 PRINT_FINGERPRINT = """
 import ast, sys
-from embedders.catalogue import create_embedder
+from imgrec.embedders.catalogue import create_embedder
 print(create_embedder(sys.argv[1], ast.literal_eval(sys.argv[2])).spec.fingerprint)
 """
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedders.base import Pixels, Vectors
-from embedders.dreamsim_types import ADAPTER_CONFIG, BACKBONES, TYPES
+from imgrec.embedders.base import Pixels, Vectors
+from imgrec.embedders.models.dreamsim_types import ADAPTER_CONFIG, BACKBONES, TYPES
 
 if TYPE_CHECKING:
     import torch

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from benchmarks.pictures import real_pictures
-from embedders.base import Embedder, LearnedEmbedder, Pixels, Vectors
-from storage.images import decode
+from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Vectors
+from imgrec.storage.photos.decoding import decode
 from tests.embedders.contract import EmbedderContract, make_pictures
 
 PREPARE_WITHOUT_TORCH = """
 import ast, sys
 import numpy as np
-from embedders.catalogue import create_embedder
+from imgrec.embedders.catalogue import create_embedder
 embedder = create_embedder(sys.argv[1], ast.literal_eval(sys.argv[2]))
 embedder.prepare(np.zeros((30, 40, 3), np.uint8))
 print(embedder.spec.fingerprint, "torch" in sys.modules)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from embedders.base import EmbedderSpec
-from embedders.catalogue import EMBEDDERS, create_embedder, create_embedders
-from embedders.errors import UnknownEmbedderError
+from imgrec.embedders.base import EmbedderSpec
+from imgrec.embedders.catalogue import EMBEDDERS, create_embedder, create_embedders
+from imgrec.embedders.errors import UnknownEmbedderError
 
 SPEC = EmbedderSpec("color", 1, 8, 448, {"bins": [2, 2, 2]})
 

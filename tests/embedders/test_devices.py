@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from embedders import dreamsim, efficientnet, openclip
-from embedders.base import LearnedEmbedder, Prepared
-from embedders.catalogue import create_embedder
-from embedders.devices import PRECISIONS, Place, _stream, find_place
-from embedders.dreamsim import DreamSimEmbedder
-from embedders.dreamsim_adding import add_dreamsim
-from embedders.dreamsim_network import load_network
-from embedders.efficientnet import EfficientNetEmbedder
-from embedders.errors import DeviceError
-from embedders.forward import ForwardStage
-from embedders.machine import Machine
-from embedders.openclip import OpenClipEmbedder
-from embedders.openclip_adding import add_openclip
-from embedders.worker import embed_chunk
+from imgrec.embedders.base import LearnedEmbedder, Prepared
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.devices import PRECISIONS, Place, _stream, find_place
+from imgrec.embedders.errors import DeviceError
+from imgrec.embedders.machine import Machine
+from imgrec.embedders.modalities import dreamsim, efficientnet, openclip
+from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.modalities.openclip import OpenClipEmbedder
+from imgrec.embedders.models.dreamsim_adding import add_dreamsim
+from imgrec.embedders.models.dreamsim_network import load_network
+from imgrec.embedders.models.openclip_adding import add_openclip
+from imgrec.embedders.work.forward import ForwardStage
+from imgrec.embedders.work.worker import embed_chunk
 from tests.embedders.learned import photos
 from tests.embedders.openclip_files import write_folder
-from tests.embedders.test_forward import SmallDevice, numbers_of, part
-from tests.embedders.test_worker import scan, write_chunk, write_photos
-from tests.storage.photos import InProcess
+from tests.embedders.work.test_forward import SmallDevice, numbers_of, part
+from tests.embedders.work.test_worker import scan, write_chunk, write_photos
+from tests.storage.pictures import InProcess
 
 if TYPE_CHECKING:
     from torch import Tensor

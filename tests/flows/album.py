@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.pictures import real_pictures
-from embedders.catalogue import create_embedders
-from search.fusion import combine, default_indexes
-from search.layout import IndexFolder
-from search.reader import IndexReader
-from storage.errors import ImageError, ShardError
-from storage.images import decode
-from storage.index_rows import mirrored_segments
-from storage.registry import Registry
-from storage.shard_rows import shard_sizes
-from storage.shards import list_shards, read_shard
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.search.fusion import combine, default_indexes
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.reader import IndexReader
+from imgrec.storage.errors import ImageError, ShardError
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.registry.index_rows import mirrored_segments
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import shard_sizes
+from imgrec.storage.shards import list_shards, read_shard
 
 MODALITIES = ("color", "sift")
 VECTOR_SETTINGS: dict[str, Any] = {

@@ -82,7 +82,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory, server_environment: dict[
 @pytest.fixture
 def imgrec(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Imgrec:
     """Run `imgrec ARGUMENTS…` in this process."""
-    from flows.cli import main
+    from imgrec.flows.cli.main import main
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()

@@ -158,7 +158,7 @@ def servers(driver: int) -> list[int]:
             line = path.read_bytes().decode().split("\0")
         except OSError:
             continue  # it ended meanwhile
-        if "flows.server" in line and str(driver) in line:
+        if "imgrec.flows.cli.server" in line and str(driver) in line:
             found.append(int(path.parent.name))
     return found
 
@@ -181,7 +181,7 @@ def stop_heartbeats() -> None:
 
 
 def _serve(home: Path) -> None:
-    for module in ("flows.ingest_images", "mlflow.store.tracking.sqlalchemy_store", "flows.tables"):
+    for module in ("imgrec.flows.ingest_images", "mlflow.store.tracking.sqlalchemy_store", "imgrec.flows.cli.tables"):
         import_module(module)
     stop_heartbeats()
     for line in sys.stdin:
@@ -208,7 +208,7 @@ def _become(home: Path, command: dict[str, Any]) -> None:
         resource.setrlimit(getattr(resource, name), (limit, limit))
     _watch_steps(home / "steps", command["library"], command["kill"] and Kill(**command["kill"]))
     sys.argv = ["imgrec", *command["arguments"]]
-    from flows.cli import main
+    from imgrec.flows.cli.main import main
 
     main()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from prefect.settings import get_current_settings
 
-from storage.pool import TRIES_ALONE
-from storage.registry import Registry
+from imgrec.storage.machine.pool import TRIES_ALONE
+from imgrec.storage.registry.registry import Registry
 from tests.flows import hostile, nasty
 from tests.flows.conftest import Imgrec
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import train_sift
-from flows.collect_garbage import collect_garbage
-from flows.ingest_images import ingest_images
-from storage.shards import list_shards
+from imgrec.flows import train_sift
+from imgrec.flows.collect_garbage import collect_garbage
+from imgrec.flows.ingest_images import ingest_images
+from imgrec.storage.shards import list_shards
 from tests.flows.conftest import Imgrec
 
 

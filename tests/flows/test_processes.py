@@ -15,9 +15,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-from storage.lock import writer_lock
-from storage.registry import Registry
-from storage.shard_rows import shard_files
+from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import shard_files
 from tests.flows.launcher import servers, wait_until_gone
 
 IMGREC = Path(sys.executable).with_name("imgrec")

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from flows.build_indexes import build_indexes
-from flows.embed_images import embed_images
-from flows.ingest_images import ingest_images
-from flows.scan_images import scan_images
-from search import Searcher
-from search.layout import IndexFolder, Manifest
-from storage.library import open_library
-from storage.shards import list_shards
+from imgrec.flows.build_indexes import build_indexes
+from imgrec.flows.embed_images import embed_images
+from imgrec.flows.ingest_images import ingest_images
+from imgrec.flows.scan_images import scan_images
+from imgrec.search import Searcher
+from imgrec.search.indexes.layout import IndexFolder, Manifest
+from imgrec.storage.library import open_library
+from imgrec.storage.shards import list_shards
 from tests.flows.conftest import Imgrec
 from tests.flows.test_processes import IMGREC, _wait, many_photos
 

@@ -213,7 +213,11 @@ def test_a_registry_that_another_program_holds_is_told(launcher: Launcher, album
     other = sqlite3.connect(library / "registry.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     ended = ingest(
-        launcher, album, library, constants={"storage.database.BUSY_TIMEOUT_S": 0}, environment={"IMGREC_RETRIES": "0"}
+        launcher,
+        album,
+        library,
+        constants={"imgrec.storage.registry.database.BUSY_TIMEOUT_S": 0},
+        environment={"IMGREC_RETRIES": "0"},
     )
     other.close()
     assert_one_line(ended, f"another program has {library} open for writing: close it")

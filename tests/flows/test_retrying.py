@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from storage.registry import Registry
+from imgrec.storage.registry.registry import Registry
 from tests.flows import hostile
 from tests.flows.album import Album, check
 from tests.flows.conftest import Imgrec
@@ -33,7 +33,7 @@ def run(launcher: Launcher, home: Path) -> Ingest:
     """Run a command on home/library in processes that load the hostile decoder; return its report."""
     environment = {**hostile.install(home / "plugin"), "IMGREC_WORKERS": "2", "IMGREC_RETRIES": "0"}
     library = home / "library"
-    once = {"storage.failures.MEMORY_RETRIES": 1}
+    once = {"imgrec.storage.registry.failures.MEMORY_RETRIES": 1}
 
     def run(*arguments: object) -> Any:
         ended = launcher.run(

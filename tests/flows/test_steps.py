@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from flows.build_indexes import build_indexes
-from flows.embed_images import embed_images
-from flows.ingest_images import ingest_images
-from flows.scan_images import scan_images
-from search.layout import IndexFolder
-from storage.registry import Registry
+from imgrec.flows.build_indexes import build_indexes
+from imgrec.flows.embed_images import embed_images
+from imgrec.flows.ingest_images import ingest_images
+from imgrec.flows.scan_images import scan_images
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.storage.registry.registry import Registry
 from tests.flows.conftest import Imgrec
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedders import catalogue
-from embedders.catalogue import create_embedder
-from embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
+from imgrec.embedders import catalogue
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from tests.embedders.contract import make_pictures
 from tests.flows.conftest import Imgrec
 

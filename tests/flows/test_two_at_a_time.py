@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from embedders.catalogue import create_embedders
-from flows.status import read_status
-from search import Searcher
-from storage.library import open_library
-from storage.queries import run_sql
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.flows.cli.status import read_status
+from imgrec.search import Searcher
+from imgrec.storage.library import open_library
+from imgrec.storage.queries import run_sql
 from tests.flows.album import MODALITIES, VECTOR_SETTINGS, Album, check
 from tests.flows.conftest import Imgrec
 from tests.flows.launcher import Launcher, wait_until_gone
 
 OPTIONS = [option for modality in MODALITIES for option in ("--modality", modality)]
 # So that there is something to merge, to add and to publish all the time.
-BUSY = {"storage.mirror.SPARE_SHARDS": 4, "search.index.ALWAYS_REBUILD_BELOW": 0}
+BUSY = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.updating.ALWAYS_REBUILD_BELOW": 0}
 
 
 @pytest.fixture

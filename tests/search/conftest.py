@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.pictures import real_pictures
-from storage.library import Library, create_library
+from imgrec.storage.library import Library, create_library
 from tests.search.libraries import VectorLibrary, ingest, open_vector_library
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "flower", "china", "camera", "grace_hopper")

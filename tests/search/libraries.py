@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.catalogue import create_embedders
-from embedders.chunk import Chunk
-from embedders.worker import embed_chunk
-from search.fusion import default_indexes, index_members
-from search.index import IndexParameters, IndexReport, update_index
-from search.layout import IndexFolder, Member
-from search.publishing import reserve_indexed_ids
-from storage.atomic import remove_stale_temporaries
-from storage.library import DEFAULT_MODELS_ROOT, Library
-from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
-from storage.pending import list_pending, read_pending
-from storage.registry import Registry
-from storage.scan import scan_photos
-from storage.shards import Shard, digest_of, shard_path, write_shard
-from tests.storage.photos import InProcess
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.work.chunk import Chunk
+from imgrec.embedders.work.worker import embed_chunk
+from imgrec.search.fusion import default_indexes, index_members
+from imgrec.search.indexes.layout import IndexFolder, Member
+from imgrec.search.indexes.publishing import reserve_indexed_ids
+from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.storage.library import DEFAULT_MODELS_ROOT, Library
+from imgrec.storage.machine.atomic import remove_stale_temporaries
+from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
+from imgrec.storage.registry.pending import list_pending, read_pending
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.scan import scan_photos
+from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
+from tests.storage.pictures import InProcess
 from tests.storage.rows import add_image, hash_of
 
 Vectors = NDArray[np.float32]

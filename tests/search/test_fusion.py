@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.pictures import real_pictures
-from search.errors import IndexNotFoundError, QueryError
-from search.fusion import combine, combined_name, default_indexes, index_modalities
-from search.layout import IndexFolder, Member
-from search.searcher import Searcher
-from storage.library import Library, create_library
-from storage.registry import Registry
+from imgrec.search.errors import IndexNotFoundError, QueryError
+from imgrec.search.fusion import combine, combined_name, default_indexes, index_modalities
+from imgrec.search.indexes.layout import IndexFolder, Member
+from imgrec.search.searcher import Searcher
+from imgrec.storage.library import Library, create_library
+from imgrec.storage.registry.registry import Registry
 from tests.search.libraries import PARAMETERS, ingest
 
 

@@ -15,18 +15,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from embedders.catalogue import create_embedder
-from search import garbage, index
-from search.errors import IndexDamagedError, IndexNotFoundError
-from search.layout import IndexFolder
-from search.reader import IndexReader
-from storage import mirror
-from storage.images import decode
-from storage.library import create_library
-from storage.registry import Registry
-from storage.shards import list_shards, read_shard
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
+from imgrec.search.indexes import updating as index
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.reader import IndexReader
+from imgrec.search.upkeep import garbage
+from imgrec.storage import mirror
+from imgrec.storage.library import create_library
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import list_shards, read_shard
 from tests.search.libraries import ingest
-from tests.storage.photos import Photos, picture, wait_for_another_ctime
+from tests.storage.pictures import Photos, picture, wait_for_another_ctime
 
 NAMES = st.sampled_from(["a.png", "b.png", "c.png", "d/a.png", "d/b.png", os.fsdecode(b"\xff.png")])
 CONTENTS = st.integers(1, 6)

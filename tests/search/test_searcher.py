@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedders.catalogue import create_embedder
-from embedders.errors import EmbedderParameterError
-from search import Answer, Searcher
-from search.errors import IndexNotFoundError, QueryError
-from search.layout import IndexFolder
-from search.preview import CAPTION, COLUMNS, MARGIN, TILE, block_height, write_preview
-from storage.errors import LibraryNotFoundError
-from storage.images import decode
-from storage.library import Library, create_library
-from storage.registry import Registry
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.search import Answer, Searcher
+from imgrec.search.errors import IndexNotFoundError, QueryError
+from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.preview import CAPTION, COLUMNS, MARGIN, TILE, block_height, write_preview
+from imgrec.storage.errors import LibraryNotFoundError
+from imgrec.storage.library import Library, create_library
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.registry.registry import Registry
 from tests.search.conftest import SETTINGS, make_library
 from tests.search.libraries import ingest
 

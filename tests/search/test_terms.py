@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from embedders.catalogue import create_embedder
-from embedders.errors import EmbedderParameterError
-from embedders.machine import Machine
-from embedders.openclip import OpenClipEmbedder
-from embedders.openclip_adding import add_openclip
-from search import Answer, Searcher, Term
-from search.errors import IndexNotFoundError, QueryError
-from search.preview import write_preview
-from search.segment import Vectors
-from search.terms import describe_terms, mix, parse_terms
-from storage.images import decode
-from storage.library import Library
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.machine import Machine
+from imgrec.embedders.modalities.openclip import OpenClipEmbedder
+from imgrec.embedders.models.openclip_adding import add_openclip
+from imgrec.search import Answer, Searcher, Term
+from imgrec.search.errors import IndexNotFoundError, QueryError
+from imgrec.search.indexes.segment import Vectors
+from imgrec.search.preview import write_preview
+from imgrec.search.terms import describe_terms, mix, parse_terms
+from imgrec.storage.library import Library
+from imgrec.storage.photos.decoding import decode
 from tests.embedders.openclip_files import TINY, write_folder
 from tests.search.conftest import make_library
 from tests.search.libraries import ingest

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.registry import Registry
-from tests.storage.photos import Photos
+from imgrec.storage.registry.registry import Registry
+from tests.storage.pictures import Photos
 
 
 @pytest.fixture

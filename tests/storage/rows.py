@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.registry import Registry
-from storage.shards import Failure, Shard, digest_of, shard_path, write_shard
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import Failure, Shard, digest_of, shard_path, write_shard
 
 COLOR, SIFT = "c0102030405060708"[:16], "5" * 16
 DIM = 4

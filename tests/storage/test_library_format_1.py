@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedders.catalogue import create_embedder
-from search import Searcher
-from storage.images import decode
-from storage.library import Library, open_library
-from storage.mirror import adopt_shards
-from storage.queries import run_sql
-from storage.registry import Registry
-from storage.shards import list_shards, read_shard
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.search import Searcher
+from imgrec.storage.library import Library, open_library
+from imgrec.storage.mirror import adopt_shards
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.queries import run_sql
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import list_shards, read_shard
 from tests.data.make_library_format_1 import FOLDER, ORIGINAL_ROOT, VECTOR_SETTINGS
 from tests.search.libraries import ingest
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import mirror
-from storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards, wants_merge
-from storage.names import ModalityNameError
-from storage.pending import list_pending, read_pending
-from storage.registry import Registry
-from storage.shard_rows import shard_bytes, shard_files, shard_sizes
-from storage.shards import NO_FEATURES, Failure, list_shards, read_shard
-from tests.storage.photos import wait_for_another_ctime
+from imgrec.storage import mirror
+from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards, wants_merge
+from imgrec.storage.names import ModalityNameError
+from imgrec.storage.registry.pending import list_pending, read_pending
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import shard_bytes, shard_files, shard_sizes
+from imgrec.storage.shards import NO_FEATURES, Failure, list_shards, read_shard
+from tests.storage.pictures import wait_for_another_ctime
 from tests.storage.rows import COLOR, SIFT, add_image, hash_of, make_shard, register, vector_of, write
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage.library import Library, create_library
-from storage.mirror import adopt_shards
-from storage.queries import SqlError, run_sql
-from storage.registry import Registry
-from storage.shards import Failure
+from imgrec.storage.library import Library, create_library
+from imgrec.storage.mirror import adopt_shards
+from imgrec.storage.queries import SqlError, run_sql
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import Failure
 from tests.storage.rows import COLOR, SIFT, add_image, hash_of, make_shard, register, vector_of, write
 
 FINGERPRINTS = {"color": COLOR, "sift": SIFT}

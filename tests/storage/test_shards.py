@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from storage.atomic import TEMPORARY_PREFIX, atomic_path, remove_stale_temporaries, write_atomic
-from storage.errors import ShardError
-from storage.shards import FORMAT, Failure, Shard, digest_of, list_shards, read_shard, write_shard
+from imgrec.storage.errors import ShardError
+from imgrec.storage.machine.atomic import TEMPORARY_PREFIX, atomic_path, remove_stale_temporaries, write_atomic
+from imgrec.storage.shards import FORMAT, Failure, Shard, digest_of, list_shards, read_shard, write_shard
 from tests.storage.rows import COLOR, SIFT, hash_of, make_shard, write
 
 FAILURES = (Failure(hash_of(100), "corrupt", "truncated: \N{SNOWMAN}"), Failure(hash_of(101), "empty", ""))

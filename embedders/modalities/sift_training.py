@@ -1,0 +1,80 @@
+"""Learn what SIFT-VLAD needs from descriptors: a local PCA and a codebook."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from imgrec.embedders.errors import TooFewImagesError
+from imgrec.embedders.modalities.sift import Floats, describe
+from imgrec.embedders.modalities.sift_codebook import SiftModel
+from imgrec.storage.errors import ImageError
+from imgrec.storage.machine.pool import time_limit
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.probe import read_regular
+
+WORDS = 64
+LOCAL_DIM = 64
+MAX_DESCRIPTORS = 256_000
+DESCRIPTORS_PER_PHOTO = 200
+ITERATIONS = 20
+_SEED = 0
+
+
+def describe_photos(
+    images_root: str, decode_min_side: int, max_megapixels: float, decode_timeout_s: float, photos: Sequence[Pending]
+) -> list[Floats]:
+    """Describe photos for training, at most 200 descriptors each, evenly taken. Runs in worker processes.
+
+    What cannot be read or has no keypoints is left out.
+    """
+    described = []
+    for photo in photos:
+        try:
+            data, _ = read_regular(Path(images_root) / photo.path)
+            with time_limit(decode_timeout_s):
+                pixels = decode(data, decode_min_side, max_megapixels)
+            descriptors, _ = describe(pixels)
+        except (OSError, ImageError):
+            continue
+        if len(descriptors):
+            described.append(descriptors[:: -(-len(descriptors) // DESCRIPTORS_PER_PHOTO)])
+    return described
+
+
+def train_model(descriptors: Sequence[Floats]) -> SiftModel:
+    """Fit PCA and k-means to the RootSIFT descriptors of some pictures, each (N, 128).
+
+    The model is the same for the same descriptors, whatever the number of threads: everything that adds floats runs
+    on one.
+
+    Raises:
+        TooFewImagesError: there are fewer than 39 descriptors a visual word, below which FAISS warns of its k-means.
+    """
+    sample = np.concatenate([*descriptors, np.empty((0, 128), np.float32)])
+    if len(sample) < WORDS * 39:
+        raise TooFewImagesError(f"{len(sample):,} keypoints are too few to learn {WORDS} visual words from")
+    order = np.random.default_rng(_SEED).permutation(len(sample))[:MAX_DESCRIPTORS]
+    sample = sample[np.sort(order)]
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            return _fit(sample)
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def _fit(sample: Floats) -> SiftModel:
+    mean = sample.mean(axis=0, dtype=np.float64)
+    _, axes = np.linalg.eigh(np.cov((sample - mean).T))
+    kept = np.ascontiguousarray(axes[:, ::-1][:, :LOCAL_DIM], np.float32)
+    local = np.ascontiguousarray((sample - mean.astype(np.float32)) @ kept)
+    clusters = faiss.Kmeans(
+        LOCAL_DIM, WORDS, niter=ITERATIONS, seed=_SEED, max_points_per_centroid=len(local) // WORDS + 1
+    )
+    clusters.train(local)
+    return SiftModel(mean.astype(np.float32), kept, np.asarray(clusters.centroids, np.float32))

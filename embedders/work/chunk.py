@@ -1,0 +1,58 @@
+"""A chunk: some contents that wait for their vectors, as a file that a worker can read on any machine."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from imgrec.embedders.machine import Machine
+from imgrec.storage.library import DEFAULT_MODELS_ROOT
+from imgrec.storage.machine.atomic import write_atomic
+from imgrec.storage.photos.pending import Pending
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a worker needs to know, and nothing that depends on the registry.
+
+    `fingerprints` maps each modality asked for to the fingerprint the driver expects of it.
+    """
+
+    images_root: str
+    shards_dir: str
+    models_dir: str
+    fingerprints: Mapping[str, str]
+    vector_settings: Mapping[str, Any]
+    max_megapixels: float
+    decode_timeout_s: float
+    pending: tuple[Pending, ...]
+    model_batch_size: int = 32
+    models_root: str = str(DEFAULT_MODELS_ROOT)
+    device: str = "auto"
+
+    @property
+    def machine(self) -> Machine:
+        return Machine(Path(self.models_root), self.device)
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits over what is computed: contents and fingerprints, not paths."""
+        digest = hashlib.sha256(json.dumps(sorted(self.fingerprints.items())).encode())
+        for content_hash in sorted(entry.content_hash for entry in self.pending):
+            digest.update(content_hash)
+        return digest.hexdigest()[:32]
+
+    def write(self, folder: Path) -> Path:
+        path = folder / f"{self.digest}.json"
+        facts = asdict(self) | {"pending": [(p.content_hash.hex(), *p[1:]) for p in self.pending]}
+        write_atomic(path, json.dumps(facts).encode())
+        return path
+
+
+def read_chunk(path: Path) -> Chunk:
+    facts = json.loads(path.read_bytes())
+    pending: Sequence[Sequence[Any]] = facts.pop("pending")
+    entries = tuple(Pending(bytes.fromhex(digest), *rest) for digest, *rest in pending)
+    return Chunk(**facts, pending=entries)

@@ -1,0 +1,136 @@
+"""The forward passes of learned embedders: in batches, in the process that embeds a chunk, while its workers decode."""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from imgrec.embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
+from imgrec.embedders.devices import is_out_of_memory
+from imgrec.embedders.errors import DeviceMemoryError
+from imgrec.embedders.machine import Machine
+from imgrec.embedders.work.parts import Part
+
+# Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
+_one_at_a_time = threading.Lock()
+# How many images at once a device turned out to hold, by fingerprint and device: the next chunk need not find out.
+_held: dict[tuple[str, str], int] = {}
+
+logger = logging.getLogger(__name__)
+
+
+class ForwardStage:
+    """Makes vectors of what learned embedders prepared; their weights are loaded when it is made.
+
+    Raises:
+        ModelFileError: weights are missing or damaged.
+        DeviceMemoryError: the device has no memory for them.
+    """
+
+    def __init__(self, embedders: Mapping[str, Embedder], batch_size: int, machine: Machine) -> None:
+        self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
+        self._device = machine.device
+        known = [_held.get((embedder.spec.fingerprint, self._device)) for embedder in self._learned.values()]
+        self._batch_size = min(size for size in (batch_size, *known) if size)
+        with _one_at_a_time:
+            for embedder in self._learned.values():
+                with _telling_no_room(embedder):
+                    embedder.load(machine)
+
+    @property
+    def images_wanted(self) -> int:
+        """How many prepared images a forward pass takes at once."""
+        return self._batch_size if self._learned else 0
+
+    def finish(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """Yield the parts with vectors in place of what was prepared, in their order.
+
+        While a batch is computed, the next one is collected and sent to the device.
+        """
+        if not self._learned:
+            yield from parts
+            return
+        under_way: Future[list[Part]] | None = None
+        with ThreadPoolExecutor(2, thread_name_prefix="imgrec-forward") as threads:
+            for batch in self._batches(parts):
+                begun = threads.submit(self._embed, batch)
+                if under_way is not None:
+                    yield from under_way.result()
+                under_way = begun
+            if under_way is not None:
+                yield from under_way.result()
+
+    def _batches(self, parts: Iterable[Part]) -> Iterator[Sequence[Part]]:
+        waiting: list[Part] = []
+        for part in parts:
+            waiting.append(part)
+            if sum(len(one.content_hashes) for one in waiting) >= self.images_wanted:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _embed(self, parts: Sequence[Part]) -> list[Part]:
+        ends = np.cumsum([len(part.content_hashes) for part in parts])[:-1]
+        finished = list(parts)
+        for name, embedder in self._learned.items():
+            prepared = [part.rows[name] for part in parts if part.content_hashes]
+            if prepared:
+                vectors = np.split(self._forward(embedder, np.concatenate(prepared)), ends)
+                finished = [
+                    replace(part, rows={**part.rows, name: rows}) for part, rows in zip(finished, vectors, strict=True)
+                ]
+        return finished
+
+    def _forward(self, embedder: LearnedEmbedder, prepared: Prepared) -> Vectors:
+        vectors: list[Vectors] = []
+        start = 0
+        while start < len(prepared):
+            batch = prepared[start : start + self._batch_size]
+            rows = _try_forward(embedder, batch)
+            if rows is None:
+                self._halve(embedder, len(batch))
+                continue
+            vectors.append(rows)
+            start += len(batch)
+        return np.concatenate(vectors)
+
+    def _halve(self, embedder: LearnedEmbedder, tried: int) -> None:
+        if tried // 2 < self._batch_size:  # or the other batch that is under way has found it already
+            self._batch_size = _held[embedder.spec.fingerprint, self._device] = tried // 2
+            logger.warning(
+                "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
+                embedder.spec.name, tried, self._batch_size,
+            )  # fmt: skip
+
+
+@contextmanager
+def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            f"{embedder.spec.name}: the device's memory is used up: end what else runs there, or name another --device"
+        ) from error
+
+
+def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
+    """Embed a batch; None, and memory tidied up, if the device's does not hold it and it can be halved."""
+    import torch
+
+    try:
+        with _telling_no_room(embedder):
+            sent = embedder.send(batch)
+            with _one_at_a_time:
+                return embedder.forward(sent)
+    except DeviceMemoryError:
+        if len(batch) == 1:
+            raise
+    torch.cuda.empty_cache()  # only here, where the failed pass has let go of its tensors
+    return None

@@ -1,0 +1,191 @@
+"""The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from imgrec.embedders.base import Embedder, Prepared
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.work.chunk import Chunk, read_chunk
+from imgrec.embedders.work.forward import ForwardStage
+from imgrec.embedders.work.parts import Part
+from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
+from imgrec.storage.machine.pool import map_batches, time_limit
+from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
+
+# Small, so that all processes end together; large enough that handing them over costs nothing.
+IMAGES_PER_PART = 8
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ChunkOutcome:
+    """The shards written, how many images got a vector or failed, and the files that changed since the scan."""
+
+    shards: tuple[Path, ...]
+    embedded: int
+    failed: int
+    changed: tuple[str, ...]
+
+
+def embed_chunk(
+    chunk_path: Path, pool: Executor, in_flight: int, on_images: Callable[[int], None] = lambda count: None
+) -> ChunkOutcome:
+    """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
+
+    The workers of `pool` decode, prepare for the learned embedders, and do all of the others; models run in this
+    process meanwhile. At most `in_flight` parts of 8 images, or two forward passes' worth, are decoded ahead, and two
+    passes under way, whatever the chunk's size; `on_images(count)` hears of every part that is done. An image that
+    ends its worker, or hangs there, fails; no other does.
+
+    Raises:
+        DeviceError: the device that models are to run on is not there; nothing was decoded.
+        ModelFileError: the weights of a model are missing or damaged; nothing was decoded.
+        EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
+    """
+    chunk = read_chunk(chunk_path)
+    embedders = _checked_embedders(chunk)
+    stage = ForwardStage(embedders, chunk.model_batch_size, chunk.machine)
+    in_flight = max(in_flight, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
+    parts = []
+
+    def blame(position: int, death: Exception) -> Part:
+        error = decoder_failure(death, chunk.decode_timeout_s)
+        return pool.submit(fail_image, chunk_path, position, error.status, str(error)).result()
+
+    begun = map_batches(pool, partial(embed_part, chunk_path), _positions(chunk), in_flight, blame)
+    for part in stage.finish(begun):
+        on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
+        parts.append(part)
+    changed = tuple(path for part in parts for path in part.changed)
+    for path in changed:
+        logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
+    shards = tuple(_write(chunk, embedder, parts) for embedder in embedders.values())
+    return ChunkOutcome(
+        shards=tuple(path for path in shards if path is not None),
+        embedded=sum(part.count_described() for part in parts),
+        failed=sum(len(part.failures) for part in parts),
+        changed=changed,
+    )
+
+
+def is_embedded(chunk_path: Path) -> bool:
+    """Whether the shards of a chunk are there and verify; then there is nothing left to compute."""
+    chunk = read_chunk(chunk_path)
+    content_hashes = [pending.content_hash for pending in chunk.pending]
+    for modality, fingerprint in chunk.fingerprints.items():
+        digest = digest_of(fingerprint, content_hashes)
+        try:
+            read_shard(shard_path(Path(chunk.shards_dir), modality, fingerprint, digest))
+        except ShardError:
+            return False
+    return True
+
+
+def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
+    """Embed some images of a chunk. Runs in a worker process, on one core."""
+    chunk, embedders = _load(chunk_path)
+    content_hashes: list[bytes] = []
+    rows: dict[str, list[Prepared]] = {modality: [] for modality in embedders}
+    failures: list[Failure] = []
+    changed: list[str] = []
+    for pending in map(chunk.pending.__getitem__, positions):
+        try:
+            data = _read_unchanged(Path(chunk.images_root), pending)
+            with time_limit(chunk.decode_timeout_s):
+                pixels = decode(data, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+        except ImageChangedError:
+            changed.append(pending.path)
+        except ImageError as error:
+            failures.append(Failure(pending.content_hash, error.status, str(error)))
+        else:
+            content_hashes.append(pending.content_hash)
+            for modality, embedder in embedders.items():
+                rows[modality].append(embedder.prepare(pixels))
+    stacked = {modality: _stack(rows[modality], embedder) for modality, embedder in embedders.items()}
+    return Part(tuple(content_hashes), stacked, tuple(failures), tuple(changed))
+
+
+def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Part:
+    """Say why an image that ended its worker has no vector. Runs in a worker process.
+
+    First another picture goes through the same code: where that ends the worker too, it was not the image's fault.
+    """
+    chunk, embedders = _load(chunk_path)
+    pixels = decode(PLAIN, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+    for embedder in embedders.values():
+        embedder.prepare(pixels)
+    nothing = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
+    return Part((), nothing, (Failure(chunk.pending[position].content_hash, status, reason),), ())
+
+
+@cache
+def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
+    _load.cache_clear()  # one chunk at a time is enough to remember
+    cv2.setNumThreads(1)  # one process a core already
+    chunk = read_chunk(chunk_path)
+    return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
+
+
+def _read_unchanged(root: Path, pending: Pending) -> bytes:
+    try:
+        data, status = read_regular(root / pending.path, follow_symlink=False)
+    except OSError as error:
+        raise ImageChangedError(f"{pending.path}: {error}") from error
+    same_stat = (len(data), status.st_mtime_ns, status.st_ctime_ns) == pending[2:]
+    if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
+        raise ImageChangedError(pending.path)
+    return data
+
+
+def _checked_embedders(chunk: Chunk) -> dict[str, Embedder]:
+    embedders = create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
+    for modality, embedder in embedders.items():
+        if embedder.spec.fingerprint != chunk.fingerprints[modality]:
+            raise EmbedderParameterError(
+                f"{modality} makes vectors of fingerprint {embedder.spec.fingerprint} here and of "
+                f"{chunk.fingerprints[modality]} at the driver: install the same version on both"
+            )
+    return embedders
+
+
+def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
+    for start in range(0, len(chunk.pending), IMAGES_PER_PART):
+        yield range(len(chunk.pending))[start : start + IMAGES_PER_PART]
+
+
+def _stack(rows: Sequence[Prepared], embedder: Embedder) -> Prepared:
+    return np.stack(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
+
+
+def _write(chunk: Chunk, embedder: Embedder, parts: Sequence[Part]) -> Path | None:
+    modality = embedder.spec.name
+    content_hashes: list[bytes] = []
+    failures = [failure for part in parts for failure in part.failures]
+    for part in parts:
+        for content_hash, described in zip(part.content_hashes, part.described(modality), strict=True):
+            if described:
+                content_hashes.append(content_hash)
+            else:
+                failures.append(Failure(content_hash, *embedder.silence))
+    if not content_hashes and not failures:
+        return None
+    fingerprint = chunk.fingerprints[modality]
+    digest = digest_of(fingerprint, [*content_hashes, *(failure.content_hash for failure in failures)])
+    path = shard_path(Path(chunk.shards_dir), modality, fingerprint, digest)
+    vectors = np.concatenate([part.rows[modality][part.described(modality)] for part in parts])
+    write_shard(path, Shard(modality, fingerprint, tuple(content_hashes), vectors, tuple(failures)))
+    return path

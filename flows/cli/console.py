@@ -1,0 +1,43 @@
+"""What a person or a script sees of a command: lines, JSON, warnings of ours, none of the orchestrator's log."""
+
+import json
+import logging
+import os
+
+import click
+
+
+class _PlainHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"imgrec: {record.levelname.lower()}: {visible(record.getMessage())}", err=True)
+
+
+def speak_plainly(verbose: bool) -> None:
+    """Keep Prefect's log off the terminal (its UI still gets it) and show our warnings as single lines.
+
+    Comes before the first import of Prefect, which reads the level from the environment.
+    """
+    if verbose:
+        return
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    logger = logging.getLogger("imgrec")
+    if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
+        logger.addHandler(_PlainHandler(logging.WARNING))
+
+
+def complain(message: str) -> None:
+    """Say on standard error what went wrong."""
+    click.echo(f"imgrec: error: {visible(message)}", err=True)
+
+
+def visible(text: str) -> str:
+    r"""Show what a terminal would obey (escape sequences, line breaks, turned directions) as `\x1b` and the like.
+
+    File names may hold anything.
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object as a line, at once, for whoever reads along."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)

@@ -1,0 +1,133 @@
+"""From photos to an up-to-date library in one go: `imgrec ingest`, `imgrec reembed`."""
+
+from typing import Any
+
+import click
+
+from imgrec.conf.settings import Settings
+from imgrec.flows.cli.console import print_json
+from imgrec.flows.cli.options import chosen_of, json_option, library_option, retry_option, settings_options
+from imgrec.flows.cli.outcome import asking_if_vanished, begin, show_report
+
+
+@click.command()
+@click.argument("photos", required=False)
+@library_option
+@click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to compute; may be repeated.")
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="NAME",
+    help="Index to build beside those that are there; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
+@click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
+@click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@retry_option
+@settings_options(
+    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
+    "cpu_runtime", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search",
+    "max_failed_share", "max_missing_share",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def ingest(
+    verbose: bool,
+    /,
+    photos: str | None,
+    library: str | None,
+    modalities: tuple[str, ...],
+    indexes: tuple[str, ...],
+    dry_run: bool,
+    photos_moved: bool,
+    accept_missing: bool,
+    retry_failed: bool,
+    as_json: bool,
+    **settings: str | None,
+) -> None:
+    """Make or renew the library of a folder of photos.
+
+    Only what is new or changed is computed. Stop it whenever you like: the next run goes on from there.
+    Without PHOTOS, the library's own folder is taken.
+
+    \b
+    imgrec ingest ~/Pictures
+    imgrec ingest ~/Pictures --dry-run
+    imgrec ingest --library ~/photos.imgrec --workers 8
+    """
+    chosen = chosen_of(settings)
+    where = {
+        "images_root": photos,
+        "library": library,
+        "modalities": list(modalities) or None,
+        "indexes": list(indexes) or None,
+    }
+    loaded = Settings.load(**where, **chosen)  # what is wrong with them is told before Prefect starts
+    if dry_run:
+        _print_estimate(loaded, retry_failed, photos_moved, accept_missing, as_json)
+        return
+    options = {
+        **where,
+        "photos_moved": photos_moved,
+        "accept_missing": accept_missing,
+        "retry_failed": retry_failed,
+        "settings": chosen,
+    }
+    _run_ingest(options, as_json, verbose)
+
+
+@click.command()
+@library_option
+@settings_options(
+    "bins",
+    "decode_min_side",
+    "sift_model",
+    "openclip_model",
+    "dreamsim_type",
+    "precision",
+    "cpu_runtime",
+    "models_root",
+    "device",
+    "workers",
+    "batch_size",
+)
+@json_option
+@click.pass_obj
+def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: str | None) -> None:
+    """Give all images new vectors, by other settings.
+
+    The old vectors and indexes serve until the new ones are complete; then all indexes change together. Stop it
+    whenever you like: `imgrec ingest` goes on from there. `imgrec gc` removes the old vectors afterwards; as long as
+    they are there, going back costs no more than building the indexes.
+
+    \b
+    imgrec reembed --bins 16x8x8
+    imgrec reembed --sift-model default     back from `imgrec train sift` to the packaged codebook
+    """
+    from imgrec.storage.library import open_library
+
+    chosen = chosen_of(settings)
+    open_library(Settings.load(library=library, **chosen).library)
+    _run_ingest({"library": library, "reembed": True, "settings": chosen}, as_json, verbose)
+
+
+def _run_ingest(options: dict[str, Any], as_json: bool, verbose: bool) -> None:
+    begin(verbose)
+    from imgrec.flows.ingest_images import ingest_images
+
+    show_report(asking_if_vanished(ingest_images, options, as_json), as_json)
+
+
+def _print_estimate(
+    settings: Settings, retry_failed: bool, photos_moved: bool, accept_missing: bool, as_json: bool
+) -> None:
+    from imgrec.flows.pipeline.dry_run import estimate_ingest
+
+    estimate = estimate_ingest(settings, retry_failed, photos_moved, accept_missing)
+    if as_json:
+        print_json(vars(estimate))
+    else:
+        from imgrec.flows.cli.tables import print_estimate
+
+        print_estimate(estimate)

@@ -1,0 +1,46 @@
+"""Command-line options made from settings, so that both say the same."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from imgrec.conf.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(*names: str) -> Callable[[F], F]:
+    """Add `--name VALUE` for each of these settings; values are checked where settings are loaded."""
+
+    def decorate(function: F) -> F:
+        for name in reversed(names):
+            field = Settings.model_fields[name]
+            default = "" if field.default is None else f"  [default: {_show(field.default)}]"
+            function = click.option(
+                f"--{name.replace('_', '-')}", name, metavar="VALUE", help=f"{field.description}{default}"
+            )(function)
+        return function
+
+    return decorate
+
+
+def chosen_of(settings: Mapping[str, str | None]) -> dict[str, str]:
+    """Keep the settings that were given."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _show(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+library_option = click.option(
+    "--library",
+    "-l",
+    metavar="FOLDER",
+    help="Folder of the library.  [default: ~/.local/share/imgrec/library]",
+)
+retry_option = click.option(
+    "--retry-failed", is_flag=True, help="Try all failed images again, whatever they failed for."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, and nothing else.")

@@ -1,0 +1,1 @@
+"""The stages of an ingest, and one run of them."""

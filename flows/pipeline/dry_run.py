@@ -1,0 +1,139 @@
+"""What an ingest would do, how long it would take, and what disk it would need. Changes nothing."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from imgrec.conf.settings import Settings
+from imgrec.embedders.base import Embedder, LearnedEmbedder
+from imgrec.embedders.catalogue import check_stored_models, create_embedders
+from imgrec.embedders.machine import Machine
+from imgrec.flows.pipeline.libraries import check_device, preview_library
+from imgrec.storage.errors import ImageError
+from imgrec.storage.library import Library
+from imgrec.storage.machine.pool import WorkerPool, available_cpus, map_batches, time_limit
+from imgrec.storage.photos.decoding import decode
+from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.registry import identity
+from imgrec.storage.registry.failures import list_failed, list_passing
+from imgrec.storage.registry.migrations import is_up_to_date, migrate
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.scan import foresee_refusal, preview_scan
+
+SAMPLE = 24
+FORWARD_SAMPLE = 8
+# BLOB row, shard and index hold each vector once, with little around it.
+COPIES_OF_A_VECTOR = 3
+BYTES_A_ROW = 600
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents.
+
+    `refused` says whether, and why, the ingest would stop for the photos that are gone.
+    """
+
+    found: int
+    unchanged: int
+    to_read: int
+    gone: int
+    refused: str | None
+    retried: int
+    other_files: dict[str, int]
+    seconds: float
+    disk_bytes: int
+
+
+def estimate_ingest(
+    settings: Settings, retry_failed: bool = False, photos_moved: bool = False, accept_missing: bool = False
+) -> Estimate:
+    """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
+    library = preview_library(settings, photos_moved)
+    check_device(library, settings.device)
+    check_stored_models(library.modalities, library.vector_settings, settings.models_root)
+    root = Path(library.images_root)
+    share = 1.0 if accept_missing else settings.max_missing_share
+    with _registry(library) as registry:
+        comparison, walked = preview_scan(registry, root)
+        retried = _to_retry(registry, settings, retry_failed)
+        sample = identity.sample_to_read(registry.connection, SAMPLE)
+        sample += registry.paths_of(random.sample(sorted(retried), min(SAMPLE - len(sample), len(retried))))
+    work = partial(_time_pictures, library, settings.max_megapixels, settings.decode_timeout_s)
+    with WorkerPool(1, preload=["imgrec.embedders.work.worker"]) as pool:
+        seconds = sum(map_batches(pool, work, [[path] for path in sample], 1, lambda path, death: 0.0))
+    a_picture = seconds / max(len(sample), 1) / (settings.workers or available_cpus())
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    if sample:
+        a_picture += _time_models(embedders.values(), Machine(settings.models_root, settings.device))
+    vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
+    to_embed = comparison.to_read + len(retried)
+    return Estimate(
+        found=comparison.found,
+        unchanged=comparison.unchanged,
+        to_read=comparison.to_read,
+        gone=comparison.gone,
+        refused=foresee_refusal(root, comparison, share, photos_moved),
+        retried=len(retried),
+        other_files=dict(walked.other_files),
+        seconds=to_embed * a_picture,
+        disk_bytes=to_embed * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
+    )
+
+
+def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set[bytes]:
+    if retry_failed:
+        return list_failed(registry)
+    return list_passing(registry, settings.limits()) if is_up_to_date(registry.connection) else set()
+
+
+def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
+    """Do with some photos what workers do; return the seconds that took. Runs in one, since it may be its end."""
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    started = time.perf_counter()
+    for path in paths:
+        try:
+            data, _ = read_regular(Path(library.images_root) / path, follow_symlink=False)
+            with time_limit(decode_timeout_s):
+                pixels = decode(data, library.vector_settings["decode_min_side"], max_megapixels)
+        except (OSError, ImageError):
+            continue
+        for embedder in embedders.values():
+            embedder.prepare(pixels)
+    return time.perf_counter() - started
+
+
+def _time_models(embedders: Iterable[Embedder], machine: Machine) -> float:
+    """Seconds a picture of all forward passes, which have all cores for themselves and cost the same for any."""
+    seconds = 0.0
+    for embedder in embedders:
+        if isinstance(embedder, LearnedEmbedder):
+            batch = np.stack([embedder.prepare(np.zeros((8, 8, 3), np.uint8))] * FORWARD_SAMPLE)
+            embedder.load(machine)
+            embedder.forward(embedder.send(batch[:1]))  # the first one starts threads
+            started = time.perf_counter()
+            embedder.forward(embedder.send(batch))
+            seconds += (time.perf_counter() - started) / FORWARD_SAMPLE
+    return seconds
+
+
+@contextmanager
+def _registry(library: Library) -> Iterator[Registry]:
+    """The library's registry, or an empty one in memory where there is none yet."""
+    if library.registry_path.is_file():
+        with Registry.open_for_reading(library.registry_path) as registry:
+            yield registry
+        return
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection, library.registry_path)
+        yield Registry(connection)
+    finally:
+        connection.close()

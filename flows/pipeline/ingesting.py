@@ -1,0 +1,66 @@
+"""The pipeline: photos in, an up-to-date library out, whole or a stage at a time; the caller says how steps run."""
+
+from collections.abc import Sequence
+
+from imgrec.conf.settings import Settings
+from imgrec.embedders.catalogue import check_stored_models
+from imgrec.flows.pipeline.closing import close_run
+from imgrec.flows.pipeline.report import RunReport
+from imgrec.flows.pipeline.run import open_run
+from imgrec.flows.pipeline.stages import embed_stage, index_stage, retry_stage, scan_stage
+from imgrec.search.fusion import index_modalities
+from imgrec.storage.library import open_library
+from imgrec.tasks.calls import Calls
+
+
+def ingest(
+    chosen: Settings,
+    calls: Calls,
+    *,
+    photos_moved: bool = False,
+    accept_missing: bool = False,
+    reembed: bool = False,
+    retry_failed: bool = False,
+) -> RunReport:
+    """Bring a library up to date with its folder of photos: scan, embed, mirror, index."""
+    with open_run(chosen, calls, photos_moved, reembed, embeds=True) as run:
+        for name in chosen.indexes or ():
+            index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
+        check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
+        retried = retry_stage(run, retry_failed)
+        scanned = scan_stage(run, accept_missing)
+        embedded = embed_stage(run)
+        built = index_stage(run, chosen.indexes)
+        return close_run(run, "ingest", scanned, embedded, built, retried)
+
+
+def scan(
+    chosen: Settings,
+    calls: Calls,
+    *,
+    photos_moved: bool = False,
+    accept_missing: bool = False,
+    retry_failed: bool = False,
+) -> RunReport:
+    """Bring a library's registry up to date with its folder of photos, and compute nothing."""
+    with open_run(chosen, calls, photos_moved) as run:
+        retried = retry_stage(run, retry_failed)
+        return close_run(run, "scan", scan_stage(run, accept_missing), retried=retried)
+
+
+def embed(
+    chosen: Settings, calls: Calls, *, modalities: Sequence[str] | None = None, retry_failed: bool = False
+) -> RunReport:
+    """Embed the images of a library that wait for vectors, of all its modalities or some."""
+    open_library(chosen.library)
+    with open_run(chosen, calls, embeds=True) as run:
+        check_stored_models(modalities or run.library.modalities, run.library.vector_settings, chosen.models_root)
+        retried = retry_stage(run, retry_failed)
+        return close_run(run, "embed", embedded=embed_stage(run, modalities), retried=retried)
+
+
+def build(chosen: Settings, calls: Calls, *, rebuild: bool = False) -> RunReport:
+    """Bring indexes in step with the vectors of a library."""
+    open_library(chosen.library)
+    with open_run(chosen, calls) as run:
+        return close_run(run, "index", built=index_stage(run, chosen.indexes, rebuild))

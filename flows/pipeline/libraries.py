@@ -1,0 +1,205 @@
+"""Which library an ingest works on, and whether the settings fit it."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from imgrec.conf.errors import SettingsError
+from imgrec.conf.settings import Settings
+from imgrec.embedders.base import LearnedEmbedder
+from imgrec.embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
+from imgrec.embedders.devices import FLOAT32, find_place
+from imgrec.embedders.errors import UnknownEmbedderError
+from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME
+from imgrec.embedders.modalities.sift_codebook import DEFAULT
+from imgrec.embedders.models.store import model_names
+from imgrec.storage.errors import PhotoRootError, VectorSettingsError
+from imgrec.storage.library import Library, create_library, is_library, open_library
+from imgrec.storage.machine.atomic import TEMPORARY_PREFIX
+from imgrec.storage.machine.lock import HOLDER
+from imgrec.storage.photos.paths import printable
+
+# Of a new library: colours, patterns, and what is shown, by the best model that is there.
+DEFAULT_MODALITIES = ("color", "sift")
+MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
+# What libraries have that were made before there was a choice.
+_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32, "cpu_runtime": ONNX_RUNTIME}
+
+
+def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
+    """Open the library of these settings, or make it; `preview_library` says which one, and what it refuses.
+
+    What changes is saved, but for the folder of photos: a new one is the library's when a scan of it was accepted.
+    """
+    planned = preview_library(settings, photos_moved, reembed)
+    if not is_library(settings.library):
+        root = Path(planned.images_root)
+        return create_library(planned.root, root, planned.modalities, planned.vector_settings)
+    kept = open_library(settings.library)
+    if replace(planned, images_root=kept.images_root) != kept:
+        replace(planned, images_root=kept.images_root).save()
+    return planned
+
+
+def preview_library(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
+    """The library as `library_for` would give it, without making or changing anything on disk.
+
+    With `photos_moved` the library takes the new folder of photos, with `reembed` the new vector settings.
+
+    Raises:
+        SettingsError: a modality that is asked for does not exist, or the library's folder holds other things.
+        PhotoRootError: the folder of photos is not there, or is not the library's.
+        VectorSettingsError: a setting that changes vectors is not the library's.
+    """
+    _check_asked(settings.modalities or ())
+    planned = _with_changes(settings, photos_moved, reembed) if is_library(settings.library) else _new(settings)
+    create_embedders(planned.modalities, planned.vector_settings, planned.models_dir)
+    return planned
+
+
+def describe_choice(library: Library, settings: Settings) -> str:
+    """Say which modalities a new library was made with, and how it would have got better ones."""
+    names = [
+        f"{name} ({library.vector_settings[MODEL_SETTINGS[name][0]]['name']})" if name in MODEL_SETTINGS else name
+        for name in library.modalities
+    ]
+    told = f"a new library, which keeps these modalities: {', '.join(names)}"
+    if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
+        told += (
+            f"; `imgrec models fetch {settings.openclip_model}`, then `imgrec ingest --modality {MODEL_IF_THERE}`, "
+            "adds one that sees more and reads text"
+        )
+    return told
+
+
+def check_device(library: Library, device: str) -> None:
+    """Look whether the device that the library's models are to run on is there; imports torch only if it may not be.
+
+    Raises:
+        DeviceError: it is not.
+    """
+    if device in ("auto", "cpu"):
+        return
+    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    if any(isinstance(embedder, LearnedEmbedder) for embedder in embedders.values()):
+        find_place(device)
+
+
+def _check_asked(modalities: Iterable[str]) -> None:
+    """What a library has and is not installed any more is no mistake of whoever asks; this is."""
+    try:
+        for modality in modalities:
+            check_modality(modality)
+    except UnknownEmbedderError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _new(settings: Settings) -> Library:
+    root = _photo_folder(settings)
+    if settings.library.is_dir() and any(_is_foreign(entry.name) for entry in settings.library.iterdir()):
+        raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
+    return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a file is none of those that a first ingest has before library.json; one may be under way."""
+    return name not in (".lock", HOLDER) and not name.startswith(TEMPORARY_PREFIX)
+
+
+def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Library:
+    library = open_library(settings.library)
+    root = _images_root(library, settings, photos_moved)
+    modalities = tuple(dict.fromkeys([*library.modalities, *(settings.modalities or ())]))
+    cards = _cards(settings, modalities[len(library.modalities) :])
+    planned = replace(
+        library, images_root=root, modalities=modalities, vector_settings={**library.vector_settings, **cards}
+    )
+    differing = _differing(planned, settings, reembed)
+    if differing and not reembed:
+        raise VectorSettingsError(_refusal(planned, differing))
+    return replace(planned, vector_settings={**planned.vector_settings, **differing})
+
+
+def _modalities(settings: Settings) -> tuple[str, ...]:
+    if settings.modalities:
+        return settings.modalities
+    there = settings.openclip_model in model_names(settings.models_root)
+    return (*DEFAULT_MODALITIES, MODEL_IF_THERE if there else MODEL_ALWAYS_THERE)
+
+
+def _vector_settings(settings: Settings) -> dict[str, Any]:
+    """Those of a new library: where a modality's model is in the store, its card and not its name alone."""
+    return {**settings.vector_settings(), **_cards(settings, _modalities(settings))}
+
+
+def _cards(settings: Settings, modalities: Iterable[str]) -> dict[str, Any]:
+    found = [modality for modality in modalities if modality in MODEL_SETTINGS]
+    named = {modality: getattr(settings, MODEL_SETTINGS[modality][0]) for modality in found}
+    return {
+        MODEL_SETTINGS[modality][0]: find_stored_model(modality, name, settings.models_root).card
+        for modality, name in named.items()
+    }
+
+
+def _differing(library: Library, settings: Settings, reembed: bool) -> dict[str, Any]:
+    """The settings that change vectors and are given otherwise than the library has them."""
+    kept = _kept(library)
+    given = settings.given_vector_settings()
+    differing = {name: value for name, value in given.items() if kept.get(name) != value}
+    for modality in set(library.modalities) & MODEL_SETTINGS.keys():
+        setting, prefix = MODEL_SETTINGS[modality]
+        named = getattr(settings, setting)
+        if setting not in settings.model_fields_set or (kept[setting]["name"] == prefix + named and not reembed):
+            continue
+        card = find_stored_model(modality, named, settings.models_root).card if reembed else named
+        if card != kept[setting]:
+            differing[setting] = card
+    return differing
+
+
+def _photo_folder(settings: Settings) -> Path:
+    if settings.images_root is None:
+        raise SettingsError("images_root is not set: name the folder of photos, as in `imgrec ingest ~/Pictures`")
+    root = settings.images_root.resolve()
+    if not root.is_dir():
+        raise PhotoRootError(f"{printable(str(settings.images_root))} is no folder: name the folder of photos")
+    return root
+
+
+def _images_root(library: Library, settings: Settings, photos_moved: bool) -> str:
+    """The folder of photos that a run takes: the library's own, unless they moved to another."""
+    if settings.images_root is None:
+        return library.images_root
+    if photos_moved:
+        return str(_photo_folder(settings))
+    if str(settings.images_root.resolve()) != library.images_root:
+        asked, known = printable(str(settings.images_root)), printable(library.images_root)
+        raise PhotoRootError(
+            f"{library.root} is the library of {known}: for {asked} name another --library, "
+            f"or if its photos moved there, run `imgrec ingest {shlex.quote(asked)} --photos-moved`"
+        )
+    return library.images_root
+
+
+def _kept(library: Library) -> Mapping[str, Any]:
+    return {**_WITHOUT_CHOICE, **library.vector_settings}
+
+
+def _refusal(library: Library, differing: dict[str, object]) -> str:
+    kept = _kept(library)
+    told = "; ".join(f"{name} = {value}, but {_told(kept.get(name))} there" for name, value in differing.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
+    return (
+        f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
+        f"run `imgrec reembed --library {library.root} {flags}`"
+    )
+
+
+def _told(value: object) -> object:
+    return value["name"] if isinstance(value, dict) else value
+
+
+def _flag(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

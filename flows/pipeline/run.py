@@ -1,0 +1,91 @@
+"""One run that writes a library: what it has open, who helps it, and how it is stopped."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from imgrec.conf.settings import Settings
+from imgrec.embedders.base import EmbedderSpec
+from imgrec.embedders.catalogue import create_embedders
+from imgrec.flows.pipeline.interrupts import stopping_gently
+from imgrec.flows.pipeline.libraries import check_device, library_for, preview_library
+from imgrec.flows.pipeline.progress import IngestProgress, ingest_progress
+from imgrec.flows.pipeline.report import Stages
+from imgrec.search.indexes.publishing import reserve_indexed_ids
+from imgrec.storage.library import Library, is_library
+from imgrec.storage.machine.atomic import remove_stale_temporaries
+from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.machine.refusals import explaining
+from imgrec.storage.registry.registry import Registry
+from imgrec.tasks.calls import Calls
+from imgrec.tasks.driver import driving
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages of one run share. `specs` has one entry for each modality of the library.
+
+    `stop_if_asked` raises KeyboardInterrupt after a Ctrl-C; it is called wherever it is good to stop. `created` says
+    whether this run made the library.
+    """
+
+    calls: Calls
+    library: Library
+    registry: Registry
+    specs: Mapping[str, EmbedderSpec]
+    chosen: Settings
+    progress: IngestProgress
+    stop_if_asked: Callable[[], None]
+    created: bool = False
+    stages: Stages = field(default_factory=Stages)
+    started_s: float = field(default_factory=time.time)
+
+
+@contextmanager
+def open_run(
+    chosen: Settings, calls: Calls, photos_moved: bool = False, reembed: bool = False, embeds: bool = False
+) -> Iterator[Run]:
+    """Open or make the library of these settings, as its only writer, with worker processes at hand.
+
+    What cannot work is refused before anything is made, even a lock; so is a missing device where the run `embeds`.
+
+    Raises:
+        DeviceError: the device that the library's models are to run on is not there.
+        LibraryLockedError: somebody else writes it.
+        MachineError: the disk is full or the like.
+    """
+    with explaining(chosen.library):
+        planned = preview_library(chosen, photos_moved, reembed)
+        if embeds:
+            check_device(planned, chosen.device)
+    with (
+        explaining(chosen.library),
+        writer_lock(chosen.library),
+        stopping_gently() as stop_if_asked,
+        ingest_progress() as progress,
+        driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images),
+    ):
+        created = not is_library(chosen.library)
+        library = library_for(chosen, photos_moved, reembed)
+        remove_stale_temporaries(library.root)
+        embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+        specs = {name: embedder.spec for name, embedder in embedders.items()}
+        with Registry.open_for_writing(library.registry_path) as registry:
+            reserve_indexed_ids(registry, library.indexes_dir)
+            for spec in specs.values():
+                registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
+            yield Run(calls, library, registry, specs, chosen, progress, stop_if_asked, created)
+
+
+def _both(on_read: Callable[[int, int], None], stop_if_asked: Callable[[], None]) -> Callable[[int, int], None]:
+    def both(done: int, total: int) -> None:
+        on_read(done, total)
+        stop_if_asked()
+
+    return both
+
+
+def run_name(what: str) -> str:
+    return f"{what} {datetime.now():%Y-%m-%d %H:%M:%S}"

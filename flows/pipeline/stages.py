@@ -1,0 +1,147 @@
+"""The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
+
+import logging
+import shutil
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from imgrec.flows.pipeline.chunks import write_chunks
+from imgrec.flows.pipeline.report import Embedded
+from imgrec.flows.pipeline.run import Run
+from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
+from imgrec.search.fusion import index_members, indexes_in_step
+from imgrec.search.indexes.layout import IndexFolder, Member, list_indexes, published_indexes
+from imgrec.search.indexes.switching import count_waiting
+from imgrec.search.indexes.updating import IndexParameters, IndexReport
+from imgrec.storage.mirror import are_settled, wants_merge
+from imgrec.storage.registry.failures import list_failed, list_passing
+from imgrec.storage.registry.pending import list_pending
+from imgrec.storage.scan import ScanReport
+from imgrec.tasks import steps
+from imgrec.tasks.calls import CHUNKS_IN_FLIGHT, Promise
+
+# The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
+SHARDS_PER_MIRROR = 16
+
+logger = logging.getLogger(__name__)
+
+
+def retry_stage(run: Run, all_failed: bool = False) -> int:
+    """Let images that failed for a passing reason be tried again, or all that failed; return how many contents."""
+    contents = list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
+    if contents:
+        run.calls.call(steps.retry, run.library, contents, by_itself=not all_failed)
+    return len(contents)
+
+
+def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
+    """Bring the registry up to date with the folder of photos."""
+    share = 1.0 if accept_missing else run.chosen.max_missing_share
+    with run.stages.timed("scan"):
+        return run.calls.call(steps.scan, run.library, share, run.chosen.decode_timeout_s)
+
+
+def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
+    """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
+    with run.stages.timed("embed"):
+        if not are_settled(run.registry, run.library.shards_dir):
+            run.calls.call(steps.adopt, run.library)
+        fingerprints = {name: run.specs[name].fingerprint for name in modalities or run.specs}
+        for modality, fingerprint in fingerprints.items():
+            run.registry.copy_vectors(modality, fingerprint)
+        embedded = _embed_pending(run, fingerprints)
+        for modality, fingerprint in fingerprints.items():
+            if wants_merge(run.registry, fingerprint):
+                run.calls.call(steps.merge, run.library, modality, fingerprint)
+        return embedded
+
+
+def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = False) -> dict[str, IndexReport]:
+    """Bring indexes in step with the registry: those named, or one per modality and their combination, and all others
+    that are there. A `rebuild` and the settings of graphs are for those named, or else for all.
+
+    Those that change to vectors of other settings do so together, after the last one is built; while photos wait for
+    such vectors, none does.
+    """
+    reports: dict[str, IndexReport] = {}
+    with run.stages.timed("index"):
+        fingerprints = {name: spec.fingerprint for name, spec in run.specs.items()}
+        waiting = count_waiting(run.registry, run.library, fingerprints)
+        if waiting:
+            logger.warning(
+                "%s photos wait for vectors of the new settings, so the old ones go on serving: `imgrec ingest` "
+                "completes them",
+                f"{waiting:,}",
+            )
+        for name in indexes_in_step(run.library.modalities, list_indexes(run.library.indexes_dir), names or ()):
+            run.stop_if_asked()
+            meant = not names or name in names
+            made_of, parameters = _made_of(run, name, as_served=waiting > 0), _index_parameters(run, name, meant)
+            report = run.calls.call(steps.index, run.library, name, *made_of, parameters, rebuild and meant)
+            if report is not None:
+                reports[name] = report
+        run.stop_if_asked()
+        held = [report.manifest for report in reports.values() if not report.published]
+        if held:
+            run.calls.call(steps.switch, run.library, held)
+    return reports
+
+
+def _made_of(run: Run, name: str, as_served: bool) -> tuple[tuple[Member, ...], Mapping[str, Any]]:
+    """The members and vector settings of an index: the library's, or those that the index has now."""
+    if as_served and name in published_indexes(run.library.indexes_dir):
+        with suppress(IndexDamagedError):
+            manifest = IndexFolder(run.library.indexes_dir, name).read_manifest()
+            return manifest.members, manifest.vector_settings
+    return index_members(name, run.specs), run.library.vector_settings
+
+
+def _index_parameters(run: Run, name: str, meant: bool) -> IndexParameters:
+    """Settings that some source names, if meant for this index, else what it was built with, else the defaults."""
+    chosen = run.chosen.model_dump()
+    try:
+        built_with = IndexFolder(run.library.indexes_dir, name).read_manifest().parameters
+    except (IndexNotFoundError, IndexDamagedError):
+        built_with = {}
+    chosen |= {key: value for key, value in built_with.items() if not meant or key not in run.chosen.model_fields_set}
+    return IndexParameters(**{field.name: chosen[field.name] for field in fields(IndexParameters)})
+
+
+def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
+    chosen, library = run.chosen, run.library
+    groups = list_pending(run.registry, fingerprints)
+    total = sum(group.images for group in groups)
+    run.progress.expect(total)
+    running: deque[Promise[steps.Done]] = deque()
+    finished: list[str] = []
+    embedded = bytes_read = 0
+
+    def take(future: Promise[steps.Done]) -> None:
+        nonlocal embedded
+        done = future.result()
+        finished.extend(done["shards"])
+        embedded += done["embedded"]
+
+    try:
+        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
+            running.append(run.calls.submit(steps.embed, library.uuid, chunk.path, chunk.images))
+            bytes_read += chunk.bytes
+            if len(running) >= CHUNKS_IN_FLIGHT:
+                take(running.popleft())
+            if len(finished) >= SHARDS_PER_MIRROR:
+                run.calls.call(steps.mirror, library, list(finished))
+                finished.clear()
+            run.calls.show_progress(run.progress.embedded, total)
+            run.stop_if_asked()
+    finally:  # also what is in flight when it is to stop
+        for future in running:
+            take(future)
+        if finished:
+            run.calls.call(steps.mirror, library, finished)
+        if total:
+            run.calls.show_progress(run.progress.embedded, total)
+        shutil.rmtree(library.chunks_dir, ignore_errors=True)
+    return Embedded(embedded, bytes_read)

@@ -1,0 +1,1 @@
+"""Index versions: segments, manifests, building, publishing, reading."""

@@ -1,0 +1,1 @@
+"""Upkeep of a library: doctor, garbage collection, backup, dropping indexes."""

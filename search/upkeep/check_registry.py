@@ -1,0 +1,84 @@
+"""Checks of registry.sqlite, and of what killed runs left. Each yields one kind of finding."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from imgrec.search.upkeep.findings import Finding, Patient
+from imgrec.search.upkeep.unneeded import leftover_files
+from imgrec.storage.mirror import mirror_shards
+from imgrec.storage.names import vector_table
+from imgrec.storage.registry.migrations import expected_tables, table_names
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import shard_sizes
+
+LOST_REGISTRY = (
+    "restore registry.sqlite from a backup (`imgrec ingest` brings that up to date from the shards), or move it away: "
+    "`imgrec ingest` then makes a new one without computing anything again, but photos get new ids"
+)
+
+
+def check_integrity(patient: Patient) -> Iterator[Finding]:
+    """SQLite's own check. Indexes can be made anew from their tables; damaged tables cannot."""
+    run = patient.registry.connection.execute
+    rows = [str(row[0]) for row in run("PRAGMA integrity_check(20)")]
+    if rows != ["ok"]:
+        only_indexes = all("index" in row for row in rows)
+        yield Finding(
+            "registry.integrity",
+            f"registry.sqlite is damaged: {'; '.join(rows[:3])}",
+            "makes SQLite's indexes anew" if only_indexes else LOST_REGISTRY,
+            partial(run, "REINDEX") if only_indexes else None,
+        )
+
+
+def check_tables(patient: Patient) -> Iterator[Finding]:
+    """All tables are there, one of vectors for every modality too."""
+    registry = patient.registry
+    there = set(table_names(registry.connection))
+    if lost := expected_tables() - there:
+        yield Finding("registry.tables", f"registry.sqlite has no table {', '.join(sorted(lost))}", LOST_REGISTRY)
+        return
+    for modality in registry.modalities():
+        if vector_table(modality) not in there:
+            yield Finding(
+                "registry.tables",
+                f"registry.sqlite has no table {vector_table(modality)}",
+                "makes the table, and fills it from the shards",
+                partial(_restore_table, patient, modality),
+            )
+
+
+def check_references(patient: Patient) -> Iterator[Finding]:
+    """Vectors and index rows are of images and fingerprints that there are."""
+    registry = patient.registry
+    tables = [row[0] for row in registry.connection.execute("PRAGMA foreign_key_check")]
+    for table in sorted(set(tables)):
+        yield Finding(
+            "registry.references",
+            f"{tables.count(table):,} rows of {table} belong to nothing that the registry knows",
+            "removes those rows",
+            partial(_remove_strays, registry, table),
+        )
+
+
+def check_leftovers(patient: Patient) -> Iterator[Finding]:
+    """Nothing is left of runs that were killed."""
+    for item in leftover_files(patient.library):
+        remedy = f"removes it ({item.bytes:,} bytes), as the next `imgrec ingest` would"
+        yield Finding("leftovers", f"{item.kind} of a killed run: {item.what}", remedy, item.remove)
+
+
+def _restore_table(patient: Patient, modality: str) -> None:
+    registry, shards_dir = patient.registry, patient.library.shards_dir
+    registry.create_vector_table(modality)
+    fingerprints = [name for name, known in registry.fingerprints().items() if known == modality]
+    for fingerprint in fingerprints:
+        mirror_shards(registry, shards_dir, [shards_dir / name for name, _ in shard_sizes(registry, fingerprint)])
+
+
+def _remove_strays(registry: Registry, table: str) -> None:
+    run = registry.connection.execute
+    with registry.transaction():
+        run(f"DELETE FROM {table} WHERE image_id NOT IN (SELECT id FROM images)")
+        if table != "index_rows":
+            run(f"DELETE FROM {table} WHERE fingerprint NOT IN (SELECT fingerprint FROM fingerprints)")

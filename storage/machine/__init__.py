@@ -1,0 +1,1 @@
+"""The machine below: atomic writes, locks, worker processes, and what it refuses."""

@@ -1,0 +1,110 @@
+"""What a machine refuses: space, memory, files, permission. Every library below us reports that in its own way."""
+
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imgrec.storage.errors import ImgrecError, MachineError
+from imgrec.storage.machine.pool import WorkerDiedError
+
+# https://sqlite.org/rescode.html
+_OF_SQLITE = {
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,  # no room for the write-ahead log's index
+    sqlite3.SQLITE_IOERR: errno.EIO,
+}
+# FAISS and Arrow only carry them in the text of another error.
+_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
+# Not memory: a damaged file may ask for any amount.
+_NOT_OPENED = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
+# The registry, its write-ahead log and that one's index.
+_FILES_OF_SQLITE = 3
+_AGAIN = "then run the command again: it goes on from here"
+
+
+def refusal_of(error: BaseException) -> int | None:
+    """Return the errno of what the machine refused, whoever reports it; None if `error` is something else."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, FileNotFoundError) and "No usable temporary" in str(error):  # tempfile does not say why either
+        return _why_not_opened(1) or error.errno
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            return _why_not_opened(_FILES_OF_SQLITE)
+        return _OF_SQLITE.get(code) or _OF_SQLITE.get(code & 0xFF)
+    if isinstance(error, OSError | RuntimeError):
+        return next((code for code in _IN_TEXT if os.strerror(code) in str(error)), None)
+    return None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the machine refuses to open a file, which says nothing about what the file holds."""
+    return refusal_of(error) in _NOT_OPENED
+
+
+@contextmanager
+def explaining(library: Path) -> Iterator[None]:
+    """Turn what the machine refuses to a run on `library` into one line that names the thing and the remedy.
+
+    Raises:
+        MachineError: instead of what was raised; other errors pass.
+    """
+    try:
+        yield
+    except ImgrecError:
+        raise
+    except (OSError, MemoryError, RuntimeError, sqlite3.Error) as error:
+        line = explain(error, library)
+        if line is None:
+            raise
+        raise MachineError(line) from error
+
+
+def explain(error: BaseException, library: Path) -> str | None:
+    """Say in one line what the machine refused to a run on `library`, and what to do; None if it is something else."""
+    if isinstance(error, WorkerDiedError):
+        memory, other = "mostly for want of memory: use fewer --workers", "whatever it was given: check the machine"
+        why = memory if error.killed else other
+        return f"{error}, {why}, {_AGAIN}"
+    code = refusal_of(error)
+    if code is None:
+        return None
+    where = (isinstance(error, OSError) and error.filename) or library
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return {
+        errno.ENOSPC: f"no space is left on the disk of {where}: free some, {_AGAIN}",
+        errno.EDQUOT: f"the disk quota for {where} is used up: free some space, {_AGAIN}",
+        errno.EROFS: f"{where} is read-only: make it writable, {_AGAIN}",
+        errno.EACCES: f"{where} may not be written or read by this user: give the permission, {_AGAIN}",
+        errno.EPERM: f"{where} may not be written or read by this user: give the permission, {_AGAIN}",
+        errno.EMFILE: f"more than {files:,} files would be open: raise the limit (`ulimit -n {4 * files}`), {_AGAIN}",
+        errno.ENFILE: f"the machine has too many files open: close some programs, {_AGAIN}",
+        errno.ENOMEM: f"memory is used up: use fewer --workers or a smaller --max-megapixels, {_AGAIN}",
+        errno.EBUSY: f"another program has {library} open for writing: close it, {_AGAIN}",
+        errno.EIO: f"the disk of {where} fails ({' '.join(str(error).split())}): check it, {_AGAIN}",
+    }.get(code)
+
+
+def _why_not_opened(files: int) -> int | None:
+    """Where it is not said why files could not be opened: see whether so many can be."""
+    opened: list[int] = []
+    try:
+        while len(opened) < files:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return None

@@ -1,0 +1,1 @@
+"""Photo files: walk, probe, decode."""

@@ -1,0 +1,252 @@
+"""Bytes of an image file → pixels: oriented, opaque, RGB."""
+
+import io
+import logging
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
+from imgrec.storage.machine.pool import WorkerDiedError
+from imgrec.storage.machine.stderr import native_message_of, take_native_messages
+from imgrec.storage.photos.limits import limit
+
+# Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+ORIENTATION_TAG = 0x0112
+# A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
+PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
+_REASON_LENGTH = 300
+_STRIP_PIXELS = 2**22
+# Pillow hands libtiff bytes under this name.
+_LIBTIFF_NAME = "tempfile.tif: "
+# What Pillow says of a width or height of nothing, and of any failure of libtiff.
+_PLAIN_WORDS = {"not identified by this driver": "it has no pixels", "decoder error -2": "the decoder gave up"}
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
+Image.MAX_IMAGE_PIXELS = None
+# It logs some damage as errors, without the picture's name, which would reach the terminal as they are.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class Header(NamedTuple):
+    """Size as stored in the file (before EXIF orientation), in pixels, and the format of the content."""
+
+    width: int
+    height: int
+    format: str
+
+
+def read_header(data: bytes) -> Header:
+    """Read size and format without decoding.
+
+    Raises:
+        ImageError: `empty`, `not_an_image`, or `corrupt`.
+    """
+    with _opened(data) as image:
+        return Header(image.width, image.height, image.format or "")
+
+
+def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
+    """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white, first frame.
+
+    JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that keeps both sides at least `min_side`
+    pixels long (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.Image.draft). The scale
+    depends on the image and `min_side` only.
+
+    Raises:
+        ImageError: `empty`, `not_an_image`, `corrupt` (truncated files included), or `too_large`.
+    """
+    with _opened(data) as image:
+        if image.format in ("JPEG", "MPO"):
+            image.draft("RGB", (min_side, min_side))
+        if image.width * image.height > max_megapixels * 1e6:
+            most = limit("max_megapixels", max_megapixels)
+            raise ImageError(TOO_LARGE, f"{image.width}×{image.height} pixels are more than {most}")
+        try:
+            image.load()
+            if image.format in ("JPEG", "MPO") and _is_padded(image, data):
+                raise EOFError("a part of its data is missing, though it has an end")
+            return _rgb_pixels(_orient(image))
+        except MemoryError:
+            raise
+        except Exception as error:
+            said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
+            raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}{said and f': {said}'}") from error
+
+
+def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
+    """Put into words that decoding an image ended its worker (WorkerDiedError), or took all memory (MemoryError)."""
+    if not isinstance(death, WorkerDiedError):
+        return ImageError(OUT_OF_MEMORY, "there is not enough memory to decode it")
+    if death.killed:  # as the kernel does to who takes most when memory is used up; nothing else kills alone, twice
+        return ImageError(OUT_OF_MEMORY, f"there is not enough memory to decode it: {death}")
+    if death.timed_out:
+        return ImageError(DECODER_HANGS, f"decoding takes longer than {limit('decode_timeout_s', decode_timeout_s)}")
+    return ImageError(CRASHED_DECODER, f"decoding it fails each time: {death}")
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    if not data:
+        raise ImageError("empty", "the file is empty")
+    _register_heif()
+    take_native_messages()  # of the picture before
+    # Pillow warns of oddities (a damaged EXIF block) that are no reason to refuse a picture.
+    with warnings.catch_warnings(action="ignore"), _open(data) as image:
+        yield image
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except UnidentifiedImageError:
+        raise _unidentified(data) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError("corrupt", f"the header cannot be read: {_one_line(error)}") from error
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """Tell a damaged header from other content: Pillow says of both that it cannot identify them."""
+    for name in _formats():
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            factory(io.BytesIO(data), "").close()
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:  # what Image.open takes for "not this one"
+            return ImageError("corrupt", f"it begins like {name}, but its header cannot be read: {_one_line(error)}")
+    return ImageError("not_an_image", "the content is none of the image formats that are read")
+
+
+_heif_state: list[bool] = []
+
+
+def _register_heif() -> None:
+    """Teach Pillow HEIF once, where the [heif] extra is installed."""
+    if _heif_state:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        _heif_state.append(False)
+    else:
+        pillow_heif.register_heif_opener()
+        _heif_state.append(True)
+
+
+def _formats() -> tuple[str, ...]:
+    return (*FORMATS, "HEIF") if _heif_state[0] else FORMATS
+
+
+def _is_padded(image: Image.Image, data: bytes) -> bool:
+    """Whether libjpeg ran out of data before the end of the picture; Pillow drops its warning.
+
+    It fills the rest with middle grey. Where there is some in the last corner, OpenCV is asked, which lets libjpeg
+    complain: a picture may as well be grey there.
+    """
+    corner = image.getpixel((image.width - 1, image.height - 1))
+    values = corner if isinstance(corner, tuple) else (corner,)
+    if any(value not in (127, 128) for value in values):
+        return False
+    import cv2
+
+    def decode_quickly() -> None:
+        with suppress(cv2.error):  # a picture too large for it
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+
+    return "JPEG" in native_message_of(decode_quickly)
+
+
+def _orient(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture upright (loading a TIFF has done that already, and taken the tag away)."""
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, OSError, EOFError, IndexError, OverflowError):
+        orientation = 1  # a damaged EXIF block says nothing; the picture itself is fine
+    method = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Convert in strips, so that a large picture takes little more memory than its pixels."""
+    white = _white(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, bottom, strip in _strips(image):
+        pixels[top:bottom] = np.asarray(_to_rgb(strip, white))
+    return pixels
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image.height, image
+        return
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        yield top, bottom, image.crop((0, top, image.width, bottom))
+
+
+def _to_rgb(image: Image.Image, white: float) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if _is_deep(image):
+        values = np.asarray(image)
+        grey = np.clip(_finite(values) * (255.0 / white) + 0.5, 0, 255).astype(np.uint8)
+        if (transparent := image.info.get("transparency")) is not None:
+            grey[values == transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        foreground = image.convert("RGBA")
+        background = Image.new("RGBA", foreground.size, "white")
+        return Image.alpha_composite(background, foreground).convert("RGB")
+    return image.convert("RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it is one channel of integers of more than 8 bits, or of floats in [0, 1] or [0, 255]."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _white(image: Image.Image) -> float:
+    """The value that is white."""
+    if not _is_deep(image):
+        return 255.0
+    if image.mode.startswith("I;16"):
+        return 65_535.0
+    largest = max(float(_finite(np.asarray(strip)).max(initial=0.0)) for _, _, strip in _strips(image))
+    if image.mode == "F":
+        return 255.0 if largest > 1.0 else 1.0
+    return 65_535.0 if largest > 255.0 else 255.0
+
+
+def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error)
+    return _printable_line(_PLAIN_WORDS.get(text, text)) or type(error).__name__
+
+
+def _printable_line(text: str) -> str:
+    """Make one line of what a decoder says, which may quote the file's bytes."""
+    line = " ".join(text.split())[:_REASON_LENGTH]
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

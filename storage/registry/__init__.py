@@ -1,0 +1,1 @@
+"""The SQLite registry: all SQL, and its migrations."""

@@ -1,0 +1,90 @@
+"""A connection to registry.sqlite, for the one writer or for a reader."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
+from imgrec.storage.machine.filesystems import allows_wal
+from imgrec.storage.machine.refusals import is_refused, refusal_of
+from imgrec.storage.registry.migrations import check_not_newer, migrate, schema_version
+
+# How long another program may hold the registry before a run gives up.
+BUSY_TIMEOUT_S = 60
+# Readers map the registry instead of copying its pages.
+READER_MMAP_BYTES = 2**32
+
+
+class Database:
+    """Writers hold the library's lock; readers may come at any time."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    @contextmanager
+    def open_for_writing(cls, path: Path) -> Iterator[Self]:
+        connection = _connect(path)
+        try:
+            with _naming_damage(path):
+                connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                migrate(connection, path)
+                yield cls(connection)
+        finally:
+            connection.close()
+
+    @classmethod
+    @contextmanager
+    def open_for_reading(cls, path: Path) -> Iterator[Self]:
+        if not path.is_file():
+            raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
+        # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
+        frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+        uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
+        connection = _connect(path, uri)
+        try:
+            with _naming_damage(path):
+                check_not_newer(connection, path)
+                if schema_version(connection) == 0:
+                    raise LibraryNotFoundError(f"{path} is empty: run `imgrec ingest` again")
+                connection.execute(f"PRAGMA mmap_size = {READER_MMAP_BYTES}")
+                yield cls(connection)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+
+def _connect(path: Path, uri: str | None = None) -> sqlite3.Connection:
+    """Open the registry at `path`, by a URI that says how."""
+    with _naming_damage(path):
+        return sqlite3.connect(
+            uri or path, uri=uri is not None, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+        )
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Say which registry is damaged, and where files cannot be opened, why, as long as that can be seen."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            if is_refused(error) and (code := refusal_of(error)):
+                raise OSError(code, os.strerror(code), str(path)) from error
+            raise
+        raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error

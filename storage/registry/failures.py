@@ -1,0 +1,85 @@
+"""Images that failed, and when they are worth another try."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, UNREADABLE, ShardError
+from imgrec.storage.forgetting import forget_in_shard
+from imgrec.storage.photos.limits import has_grown
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.shard_rows import shard_sizes
+from imgrec.storage.shards import NOT_FINITE, read_contents
+
+# So often an image that a worker had no memory for is tried again by itself: the machine may be less busy then, but one
+# that is too small would be driven to its limit at every ingest.
+MEMORY_RETRIES = 3
+
+# What to do about a failed image, by its status.
+REMEDIES = {
+    "empty": "restore the file from a copy",
+    "not_an_image": "remove it or rename it: it is no photo; HEIC needs `pip install 'image-recommender[heif]'`",
+    "corrupt": "restore the file from a copy, or after an update of Pillow `imgrec ingest --retry-failed`",
+    TOO_LARGE: "`imgrec ingest --max-megapixels N` takes it, and those like it",
+    UNREADABLE: "give the permission, or mend the disk: every ingest tries it again",
+    CRASHED_DECODER: "restore the file from a copy, or after an update of Pillow `imgrec ingest --retry-failed`",
+    DECODER_HANGS: "`imgrec ingest --decode-timeout-s N` gives it more time",
+    NOT_FINITE: "try a sound copy of the model, or another: `imgrec models check`; its other vectors are used",
+    OUT_OF_MEMORY: f"the next {MEMORY_RETRIES} ingests try it again; then `imgrec ingest --workers 1 --retry-failed`",
+}
+
+
+def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
+    """The failed contents that are worth another try: the setting that refused them has grown, or memory may be there.
+
+    `limits` are today's values of the settings that reasons name.
+    """
+    rows = registry.connection.execute(
+        """SELECT content_hash, status, reason, retries FROM images
+           WHERE status IN (?, ?, ?) AND content_hash IS NOT NULL""",
+        (TOO_LARGE, DECODER_HANGS, OUT_OF_MEMORY),
+    )
+    return {
+        content_hash
+        for content_hash, status, reason, retries in rows
+        if (retries < MEMORY_RETRIES if status == OUT_OF_MEMORY else has_grown(reason, limits))
+    }
+
+
+def list_failed(registry: Registry) -> set[bytes]:
+    """All failed contents, but for unreadable files, which are tried again at every scan anyway."""
+    rows = registry.connection.execute(
+        """SELECT content_hash FROM images WHERE status NOT IN ('ok', ?) AND content_hash IS NOT NULL
+           UNION SELECT content_hash FROM vector_failures WHERE status = ?""",
+        (UNREADABLE, NOT_FINITE),
+    )
+    return {row[0] for row in rows}
+
+
+def forget_failures(registry: Registry, shards_dir: Path, contents: Collection[bytes], by_itself: bool = False) -> None:
+    """Make failed contents pending again; the next scan reads their files again too.
+
+    `by_itself` counts the try as one that nobody asked for. Shards first: killed in between, the registry still has
+    the failures, so that the same call finds the same contents.
+    """
+    for fingerprint in registry.fingerprints():
+        for name, _ in shard_sizes(registry, fingerprint):
+            if _has_failed(shards_dir / name, contents):
+                forget_in_shard(registry, shards_dir, name, (), contents)
+    keys = [(content,) for content in contents]
+    with registry.transaction():
+        many = registry.connection.executemany
+        many("DELETE FROM vector_failures WHERE content_hash = ?", keys)
+        many("DELETE FROM probes WHERE content_hash = ? AND status <> 'ok'", keys)
+        many(
+            f"""UPDATE images SET status = 'ok', reason = NULL, hashed_ns = 0,
+                retries = {"retries + (status = ?2)" if by_itself else "0"}
+                WHERE content_hash = ?1 AND status NOT IN ('ok', ?3)""",
+            [(content, OUT_OF_MEMORY, UNREADABLE) for content in contents],
+        )
+
+
+def _has_failed(path: Path, contents: Collection[bytes]) -> bool:
+    try:
+        return not set(contents).isdisjoint(read_contents(path).failed)
+    except ShardError:
+        return False  # the next look at the shards sets it aside

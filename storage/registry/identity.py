@@ -1,0 +1,288 @@
+"""Which photo is which: a scan's files against the registry's rows, as set operations in SQL.
+
+Nothing here holds the files in memory: what the walk sees goes into a temporary table, what has to be read goes
+through `probes`, and `apply` turns both into rows, in one transaction.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from imgrec.storage.errors import UNREADABLE
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.probe import Probe
+from imgrec.storage.photos.walk import FoundFile
+from imgrec.storage.shards import OF_ONE_MODALITY
+
+# A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
+# 2 s is the coarsest grain in use (FAT).
+CLOCK_GRAIN_NS = 2_000_000_000
+_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A walk against the registry, before any file is read."""
+
+    found: int
+    unchanged: int
+    to_read: int
+    gone: int
+    present: int
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a scan did to the registry, in images."""
+
+    new: int = 0
+    copied: int = 0
+    moved: int = 0
+    changed: int = 0
+    returned: int = 0
+    missing: int = 0
+
+
+def record_walk(connection: sqlite3.Connection, files: Iterable[FoundFile]) -> None:
+    """Put what the walk finds into the temporary table `seen`."""
+    connection.execute("DROP TABLE IF EXISTS temp.seen")
+    connection.execute(
+        """CREATE TEMP TABLE seen (key PRIMARY KEY, path TEXT, raw_path BLOB, size INTEGER, mtime_ns INTEGER,
+           ctime_ns INTEGER, state TEXT) WITHOUT ROWID"""
+    )
+    rows = (_seen_row(file) for file in files)
+    connection.execute("BEGIN")
+    while some := list(islice(rows, _ROWS)):
+        connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, NULL)", some)
+    connection.execute("COMMIT")
+
+
+def compare(connection: sqlite3.Connection, unreadable_folders: Sequence[str] = ()) -> Comparison:
+    """Mark in `seen` what is unchanged, already read or still to be read, and list in `gone` what was not found.
+
+    Photos below a folder that could not be read are not gone.
+    """
+    connection.execute("BEGIN")
+    connection.execute(
+        f"""UPDATE seen SET state = 'unchanged' WHERE EXISTS (
+              SELECT 1 FROM images AS i WHERE ifnull(i.raw_path, i.path) = seen.key AND i.missing_since IS NULL
+                AND i.size = seen.size AND i.mtime_ns = seen.mtime_ns AND i.ctime_ns = seen.ctime_ns
+                AND i.content_hash IS NOT NULL AND i.status <> '{UNREADABLE}'
+                AND i.mtime_ns < i.hashed_ns - {CLOCK_GRAIN_NS})"""
+    )
+    connection.execute(
+        f"""UPDATE seen SET state = 'read' WHERE state IS NULL AND EXISTS (
+              SELECT 1 FROM probes AS p WHERE p.key = seen.key AND p.size = seen.size
+                AND p.mtime_ns = seen.mtime_ns AND p.ctime_ns = seen.ctime_ns
+                AND p.content_hash IS NOT NULL AND p.mtime_ns < p.hashed_ns - {CLOCK_GRAIN_NS})"""
+    )
+    connection.execute("DROP TABLE IF EXISTS temp.gone")
+    connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
+    connection.execute(
+        """INSERT INTO gone SELECT id FROM images AS i
+           WHERE missing_since IS NULL
+             AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.key = ifnull(i.raw_path, i.path))"""
+    )
+    for folder in unreadable_folders:
+        path = printable(folder)
+        prefix = f"{path}/" if path else ""
+        connection.execute(
+            "DELETE FROM gone WHERE id IN (SELECT id FROM images WHERE path = ? OR substr(path, 1, ?) = ?)",
+            (path, len(prefix), prefix),
+        )
+    counts = connection.execute(
+        """SELECT count(*), coalesce(sum(state IS 'unchanged'), 0), coalesce(sum(state IS NULL), 0),
+                  (SELECT count(*) FROM gone), (SELECT count(*) FROM images WHERE missing_since IS NULL) FROM seen"""
+    ).fetchone()
+    connection.execute("COMMIT")
+    return Comparison(*counts)
+
+
+def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[str]]:
+    """Yield the paths that `compare` found new or changed, `batch` at a time."""
+    last: object = ""
+    while rows := connection.execute(
+        "SELECT key, path, raw_path FROM seen WHERE state IS NULL AND key > ? ORDER BY key LIMIT ?", (last, batch)
+    ).fetchall():
+        last = rows[-1][0]
+        yield [path if raw is None else os.fsdecode(raw) for _, path, raw in rows]
+
+
+def sample_to_read(connection: sqlite3.Connection, count: int) -> list[str]:
+    """Draw some of the paths that `compare` found new or changed."""
+    rows = connection.execute("SELECT path, raw_path FROM seen WHERE state IS NULL ORDER BY random() LIMIT ?", (count,))
+    return [path if raw is None else os.fsdecode(raw) for path, raw in rows]
+
+
+def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
+    """Keep what was read; each batch is durable by itself, so a killed scan does not read it again."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(*_seen_row(p.file), p.hashed_ns, *p[2:]) for p in probes],
+    )
+    connection.execute("COMMIT")
+
+
+def discard_stale_probes(connection: sqlite3.Connection) -> None:
+    """Forget what an earlier scan read and this walk did not confirm."""
+    connection.execute("DELETE FROM probes WHERE key NOT IN (SELECT key FROM seen WHERE state = 'read')")
+
+
+def apply(connection: sqlite3.Connection, now: str) -> Identified:
+    """Turn the walk and its probes into rows; `now` (ISO 8601) is noted with what is gone.
+
+    The caller's transaction makes it all or nothing.
+    """
+    connection.create_function("basename", 1, os.path.basename, deterministic=True)
+    _judge_by_known_failures(connection)
+    _renew_known_paths(connection)
+    _list_seeking(connection)
+    connection.execute(
+        """UPDATE images SET missing_since = ? WHERE missing_since IS NULL AND (
+             id IN (SELECT id FROM gone) OR ifnull(raw_path, path) IN (SELECT key FROM seeking WHERE changed))""",
+        (now,),
+    )
+    _claim_missing_rows(connection)
+    identified = _count(connection, now)
+    _move_claimed_rows(connection)
+    _insert_new_rows(connection)
+    connection.execute("DELETE FROM probes")
+    return identified
+
+
+def _judge_by_known_failures(connection: sqlite3.Connection) -> None:
+    """A content that could not be decoded is not `ok`, whatever its header says: it is not tried again."""
+    connection.execute(
+        f"""UPDATE probes SET status = failure.status, reason = failure.reason FROM vector_failures AS failure
+            WHERE probes.status = 'ok' AND failure.content_hash = probes.content_hash
+              AND failure.status NOT IN ({", ".join("?" * len(OF_ONE_MODALITY))})""",
+        OF_ONE_MODALITY,
+    )
+
+
+def _renew_known_paths(connection: sqlite3.Connection) -> None:
+    """The same content under the same path, or an unreadable file on one side: the row stays, its stat is renewed.
+
+    So is what is known of its header, if it was to be tried again (`hashed_ns` is 0).
+    """
+    judged_anew = f"p.content_hash IS NOT images.content_hash OR images.status = '{UNREADABLE}' OR images.hashed_ns = 0"
+    connection.execute(
+        f"""UPDATE images SET size = p.size, mtime_ns = p.mtime_ns, ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns,
+                 content_hash = ifnull(p.content_hash, images.content_hash),
+                 width = ifnull(p.width, images.width), height = ifnull(p.height, images.height),
+                 format = ifnull(p.format, images.format),
+                 status = CASE WHEN {judged_anew} THEN p.status ELSE images.status END,
+                 reason = CASE WHEN {judged_anew} THEN p.reason ELSE images.reason END
+            FROM probes AS p JOIN seen ON seen.key = p.key
+            WHERE ifnull(images.raw_path, images.path) = p.key AND images.missing_since IS NULL
+              AND (p.content_hash IS NULL OR images.content_hash IS NULL OR p.content_hash = images.content_hash)"""
+    )
+
+
+def _list_seeking(connection: sqlite3.Connection) -> None:
+    """List in `seeking` every path that needs a row: a missing one of its content, or else a new one.
+
+    `changed` says that a row with another content is at that path.
+    """
+    connection.execute("DROP TABLE IF EXISTS temp.seeking")
+    connection.execute(
+        "CREATE TEMP TABLE seeking (key PRIMARY KEY, changed INTEGER, content_hash BLOB, image_id INTEGER)"
+    )
+    connection.execute("CREATE INDEX temp.seeking_content_hash ON seeking (content_hash)")
+    connection.execute(
+        """INSERT INTO seeking (key, changed, content_hash)
+           SELECT p.key, i.id IS NOT NULL, p.content_hash
+           FROM probes AS p JOIN seen ON seen.key = p.key
+           LEFT JOIN images AS i ON ifnull(i.raw_path, i.path) = p.key AND i.missing_since IS NULL
+           WHERE i.id IS NULL OR p.content_hash <> i.content_hash"""
+    )
+
+
+def _claim_missing_rows(connection: sqlite3.Connection) -> None:
+    """Give seeking paths the missing rows of their content: same path first, then same file name, then lowest id."""
+    if connection.execute("SELECT NOT EXISTS (SELECT 1 FROM images WHERE missing_since IS NOT NULL)").fetchone()[0]:
+        return
+    path = "ifnull(raw_path, path)"
+    for of_seeker, of_row in (("key", path), ("basename(key)", f"basename({path})"), ("NULL", "NULL")):
+        connection.execute(
+            f"""WITH seeker AS (
+                  SELECT key, content_hash, {of_seeker} AS likeness,
+                         row_number() OVER (PARTITION BY content_hash, {of_seeker} ORDER BY key) AS turn
+                  FROM seeking WHERE image_id IS NULL AND content_hash IS NOT NULL),
+                candidate AS (
+                  SELECT id, content_hash, {of_row} AS likeness,
+                         row_number() OVER (PARTITION BY content_hash, {of_row} ORDER BY id) AS turn
+                  FROM images WHERE missing_since IS NOT NULL
+                    AND content_hash IN (SELECT content_hash FROM seeker)
+                    AND id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)),
+                claim AS (
+                  SELECT seeker.key, candidate.id FROM seeker JOIN candidate USING (content_hash, turn)
+                  WHERE seeker.likeness IS candidate.likeness)
+                UPDATE seeking SET image_id = claim.id FROM claim WHERE claim.key = seeking.key"""
+        )
+
+
+def _count(connection: sqlite3.Connection, now: str) -> Identified:
+    row = connection.execute(
+        """SELECT
+             sum(k.image_id IS NULL AND NOT k.changed AND NOT is_copy),
+             sum(k.image_id IS NULL AND NOT k.changed AND is_copy),
+             sum(ifnull(i.raw_path, i.path) <> k.key),
+             sum(k.image_id IS NULL AND k.changed),
+             sum(ifnull(i.raw_path, i.path) = k.key)
+           FROM (SELECT *, EXISTS (SELECT 1 FROM images AS twin WHERE twin.content_hash = seeking.content_hash)
+                        OR EXISTS (SELECT 1 FROM seeking AS other
+                                   WHERE other.content_hash = seeking.content_hash AND other.key < seeking.key)
+                        AS is_copy FROM seeking) AS k
+           LEFT JOIN images AS i ON i.id = k.image_id"""
+    ).fetchone()
+    # Photos that are nowhere now: gone, or overwritten by another photo that was moved over them.
+    missing = connection.execute(
+        """SELECT count(*) FROM images WHERE missing_since = ?
+             AND id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)
+             AND ifnull(raw_path, path) NOT IN (SELECT key FROM seeking WHERE changed AND image_id IS NULL)""",
+        (now,),
+    ).fetchone()[0]
+    new, copied, moved, changed, returned = (count or 0 for count in row)
+    return Identified(new, copied, moved, changed, returned, missing)
+
+
+def _move_claimed_rows(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        """UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
+                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL,
+                 status = CASE images.status WHEN ?1 THEN p.status ELSE images.status END,
+                 reason = CASE images.status WHEN ?1 THEN p.reason ELSE images.reason END
+           FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE images.id = k.image_id""",
+        (UNREADABLE,),
+    )
+
+
+def _insert_new_rows(connection: sqlite3.Connection) -> None:
+    """In the order of paths, so that ids are the same on every machine."""
+    connection.execute(
+        """INSERT INTO images (path, raw_path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, width, height, format,
+                               status, reason)
+           SELECT p.path, p.raw_path, p.size, p.mtime_ns, p.ctime_ns, p.hashed_ns, p.content_hash, p.width, p.height,
+                  p.format, p.status, p.reason
+           FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE k.image_id IS NULL ORDER BY p.key"""
+    )
+
+
+def _seen_row(file: FoundFile) -> tuple[str | bytes, str, bytes | None, int, int, int]:
+    path = file.path
+    if path.isascii() or _is_utf8(path):
+        return path, path, None, file.size, file.mtime_ns, file.ctime_ns
+    raw = os.fsencode(path)
+    return raw, printable(raw), raw, file.size, file.mtime_ns, file.ctime_ns
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""What waits for vectors, as the registry and the shards that it knows say."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from imgrec.storage.names import vector_table
+from imgrec.storage.photos.pending import Pending
+from imgrec.storage.registry.registry import LIVE, Registry
+
+
+class PendingGroup(NamedTuple):
+    """Contents that wait for the same modalities: `images` of them, from position `start` of the pending list."""
+
+    modalities: tuple[str, ...]
+    start: int
+    images: int
+
+
+def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[PendingGroup]:
+    """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list.
+
+    Groups contents by what they wait for, so that one decode serves all of it; inside a group they come in the
+    order of image ids. The list stays as it is while vectors come in.
+    """
+    run = registry.connection.execute
+    run("CREATE TEMP TABLE IF NOT EXISTS pending (position INTEGER PRIMARY KEY, image_id INTEGER, waiting INTEGER)")
+    run("DELETE FROM temp.pending")
+    if not fingerprints:
+        return []
+    waiting = " + ".join(
+        f"""(NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?)
+             AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
+                             WHERE failure.content_hash = images.content_hash AND fingerprint = ?)) * {1 << bit}"""
+        for bit, modality in enumerate(fingerprints)
+    )
+    run(
+        f"""INSERT INTO temp.pending (image_id, waiting)
+            SELECT min(id), waiting FROM (
+                SELECT id, content_hash, {waiting} AS waiting FROM images WHERE {LIVE} AND content_hash IS NOT NULL)
+            WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
+        [fingerprint for fingerprint in fingerprints.values() for _ in range(2)],
+    )
+    groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
+    return [
+        PendingGroup(tuple(name for bit, name in enumerate(fingerprints) if mask >> bit & 1), start, count)
+        for mask, start, count in groups
+    ]
+
+
+def read_pending(registry: Registry, start: int, count: int) -> list[Pending]:
+    """Read `count` contents from position `start` of what `list_pending` listed."""
+    rows = registry.connection.execute(
+        """SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns
+           FROM temp.pending JOIN images ON images.id = image_id
+           WHERE position >= ? AND position < ? ORDER BY position""",
+        (start, start + count),
+    )
+    return [_pending(row) for row in rows]
+
+
+def sample_contents(registry: Registry, count: int) -> list[Pending]:
+    """Draw contents of live images by their hash: the same ones whatever was ingested first, or where."""
+    rows = registry.connection.execute(
+        f"""SELECT content_hash, path, raw_path, size, mtime_ns, ctime_ns FROM images
+            WHERE id IN (SELECT min(id) FROM images WHERE {LIVE} AND content_hash IS NOT NULL
+                         GROUP BY content_hash ORDER BY content_hash LIMIT ?)
+            ORDER BY content_hash""",
+        (count,),
+    )
+    return [_pending(row) for row in rows]
+
+
+def _pending(row: tuple[bytes, str, bytes | None, int, int, int]) -> Pending:
+    content_hash, path, raw_path, *stat = row
+    return Pending(content_hash, path if raw_path is None else os.fsdecode(raw_path), *stat)

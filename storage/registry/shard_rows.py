@@ -1,0 +1,77 @@
+"""The table `shards`: which files hold what the registry has, and what they looked like."""
+
+import os
+from collections.abc import Iterable
+
+from imgrec.storage.names import vector_table
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.shards import Failure, Shard
+
+
+def shard_checksums(registry: Registry) -> list[tuple[str, str]]:
+    """List the known shards: path and checksum."""
+    return registry.connection.execute("SELECT path, checksum FROM shards ORDER BY path").fetchall()
+
+
+def shard_sizes(registry: Registry, fingerprint: str) -> list[tuple[str, int]]:
+    """List the known shards of a fingerprint: path and number of vectors."""
+    rows = registry.connection.execute(
+        "SELECT path, vectors FROM shards WHERE fingerprint = ? ORDER BY path", (fingerprint,)
+    )
+    return rows.fetchall()
+
+
+def record_shard(registry: Registry, path: str, shard: Shard, file: os.stat_result) -> None:
+    """Make a verified shard known, and what its file looked like."""
+    registry.connection.execute(
+        "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
+            *(file.st_size, file.st_ctime_ns),
+        ),
+    )
+
+
+def shard_files(registry: Registry) -> dict[str, tuple[int, int]]:
+    """Map the paths of the known shards to size and ctime of their files, as they were when verified."""
+    rows = registry.connection.execute("SELECT path, bytes, verified_ctime_ns FROM shards")
+    return {path: (size, ctime_ns) for path, size, ctime_ns in rows}
+
+
+def shard_fingerprints(registry: Registry, paths: Iterable[str]) -> set[str]:
+    """The fingerprints of known shards."""
+    rows = [registry.connection.execute("SELECT fingerprint FROM shards WHERE path = ?", (path,)) for path in paths]
+    return {fingerprint for row in rows for (fingerprint,) in row}
+
+
+def shard_bytes(registry: Registry) -> int:
+    """Bytes of all known shards."""
+    return int(registry.connection.execute("SELECT coalesce(sum(bytes), 0) FROM shards").fetchone()[0])
+
+
+def outcomes_outside(registry: Registry, fingerprint: str, held: Iterable[bytes]) -> tuple[list[int], list[Failure]]:
+    """Find what the registry knows and the contents `held` do not cover.
+
+    Return an image id for every content with a vector, and the failures.
+    """
+    run = registry.connection.execute
+    modality = registry.fingerprints()[fingerprint]
+    run("DROP TABLE IF EXISTS temp.held")
+    run("CREATE TEMP TABLE held (content_hash BLOB PRIMARY KEY) WITHOUT ROWID")
+    registry.connection.executemany("INSERT OR IGNORE INTO held VALUES (?)", ((content,) for content in held))
+    ids = run(
+        f"""SELECT min(id) FROM images JOIN {vector_table(modality)} ON image_id = id
+            WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)
+            GROUP BY content_hash ORDER BY 1""",
+        (fingerprint,),
+    )
+    failures = run(
+        """SELECT content_hash, status, reason FROM vector_failures
+           WHERE fingerprint = ? AND content_hash NOT IN (SELECT content_hash FROM held)""",
+        (fingerprint,),
+    )
+    return [row[0] for row in ids], [Failure(*row) for row in failures]
+
+
+def forget_shards(registry: Registry, paths: Iterable[str]) -> None:
+    registry.connection.executemany("DELETE FROM shards WHERE path = ?", ((path,) for path in paths))

@@ -1,0 +1,75 @@
+"""How the pipeline calls its steps: the interface, and its plain side, which needs no orchestrator."""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cached_property
+from typing import ParamSpec, Protocol, TypeVar
+
+from imgrec.tasks.retrying import delay_s, is_passing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+# One chunk computes while the one before writes its shards.
+CHUNKS_IN_FLIGHT = 2
+
+logger = logging.getLogger(__name__)
+
+
+class Promise(Protocol[R_co]):
+    """A step that runs; `result` waits for it and raises what it raised."""
+
+    def result(self) -> R_co: ...
+
+
+class Calls(Protocol):
+    """Whoever runs the steps of `tasks.steps`: each is tried again when it fails for a passing reason."""
+
+    def call(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a step and return its result."""
+
+    def submit(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
+        """Start a step beside those that run."""
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Tell whoever watches how many images are embedded."""
+
+
+class PlainCalls:
+    """Steps called in this process.
+
+    `retries` are those of a step, after its first try.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self._retries = retries
+
+    def call(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        for tries in range(1, self._retries + 1):
+            try:
+                return step(*args, **kwargs)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                logger.warning("%s failed for a passing reason and is tried again: %s", step.__name__, error)
+            time.sleep(delay_s(tries))
+        return step(*args, **kwargs)
+
+    def submit(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
+        context = copy_context()  # the step finds its driver in the context of the caller
+
+        def run() -> R:
+            return context.run(lambda: self.call(step, *args, **kwargs))
+
+        return self._threads.submit(run)
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Nobody watches but the terminal, whose bar knows already."""
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="imgrec-steps")
