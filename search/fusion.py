@@ -10,7 +10,7 @@ from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.segment import Vectors
 
 COMBINED = "combo_"
-# Shares before normalisation, by measurement (docs/decisions.md).
+# Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).
 WEIGHTS = {"color": 0.4, "sift": 0.6}
 # The same beside a model, which knows so much more of what is shown that colours hardly help it.
 WEIGHTS_BESIDE_A_MODEL = {"color": 0.1, "sift": 0.3}

@@ -20,7 +20,8 @@ class ColorEmbedder(Embedder):
     The root makes the dot product the Bhattacharyya coefficient of two histograms, so that large areas do not drown
     small ones ("Hellinger kernel"; Arandjelović and Zisserman 2012, https://doi.org/10.1109/CVPR.2012.6248018, do the
     same to SIFT). Against the plain histogram it finds 64 instead of 50 % of distorted copies at rank 1
-    (docs/decisions.md); counted on the picture shrunk to 256 pixels, which changes no bin by much and costs little.
+    (docs/decisions/color-histogram.md); counted on the picture shrunk to 256 pixels, which changes no bin by much and
+    costs little.
     """
 
     def __init__(self, bins: Sequence[int], decode_min_side: int) -> None:

@@ -33,7 +33,7 @@ class SiftEmbedder(Embedder):
     2013, https://doi.org/10.1109/CVPR.2013.207); signed square root (Perronnin et al. 2010,
     https://doi.org/10.1007/978-3-642-15561-1_11); random signs, Walsh–Hadamard transform, its first `DIM` rows
     (Ailon and Chazelle 2009, https://doi.org/10.1137/060673096), which keeps cosines and has nothing to learn.
-    docs/decisions.md has the measurements behind each number.
+    docs/decisions/sift-parameters.md has the measurements behind each number.
     """
 
     def __init__(self, model: SiftModel, decode_min_side: int) -> None:
