@@ -7,14 +7,13 @@ from contextvars import ContextVar
 import pytest
 
 from imgrec.storage.errors import ImgrecError
-from imgrec.tasks import calls
 from imgrec.tasks.calls import PlainCalls
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr(calls.time, "sleep", waited.append)
+    monkeypatch.setattr("imgrec.tasks.calls.time.sleep", waited.append)
     return waited
 
 
