@@ -1,4 +1,4 @@
-"""One Prefect server for all flow tests, and a way to run commands as a user does."""
+"""A way to run commands as a user does: without Prefect, or through one server where a test is about it."""
 
 import json
 import os
@@ -33,12 +33,27 @@ Imgrec = Callable[..., Ran]
 
 
 @pytest.fixture(scope="session", autouse=True)
+def without_prefect() -> Iterator[None]:
+    """Commands call their steps plainly, unless a test asks for `through_prefect`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGREC_ORCHESTRATE", "none")
+        yield
+
+
+@pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
+    """One server for all tests that ask for it: to start one takes many seconds."""
     from prefect.testing.utilities import prefect_test_harness
 
     stop_heartbeats()
     with prefect_test_harness(server_startup_timeout=300):
         yield
+
+
+@pytest.fixture
+def through_prefect(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands run as Prefect flows, as they do where nobody says otherwise."""
+    monkeypatch.setenv("IMGREC_ORCHESTRATE", "prefect")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,16 +80,26 @@ def own_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def server_environment(one_mlflow: None) -> dict[str, str]:
+def server_environment(prefect_server: None, one_mlflow: None) -> dict[str, str]:
     """The environment of processes that use the session's Prefect server."""
     from prefect.settings import get_current_settings
 
-    return {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
+    named = {"PREFECT_API_URL": str(get_current_settings().api.url), "IMGREC_ORCHESTRATE": "prefect"}
+    return {**os.environ, **named}
 
 
 @pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory, server_environment: dict[str, str]) -> Iterator[Launcher]:
+def launcher(tmp_path_factory: pytest.TempPathFactory, without_prefect: None, one_mlflow: None) -> Iterator[Launcher]:
     """Starts many `imgrec` processes cheaply."""
+    with open_launcher(tmp_path_factory.mktemp("launcher") / "home", os.environ) as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="session")
+def prefect_launcher(
+    tmp_path_factory: pytest.TempPathFactory, server_environment: dict[str, str]
+) -> Iterator[Launcher]:
+    """Starts `imgrec` processes that use the session's Prefect server."""
     with open_launcher(tmp_path_factory.mktemp("launcher") / "home", server_environment) as launcher:
         yield launcher
 

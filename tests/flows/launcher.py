@@ -181,9 +181,13 @@ def stop_heartbeats() -> None:
 
 
 def _serve(home: Path) -> None:
-    for module in ("imgrec.flows.ingest_images", "mlflow.store.tracking.sqlalchemy_store", "imgrec.flows.cli.tables"):
+    for module in (
+        "imgrec.flows.pipeline.ingesting", "mlflow.store.tracking.sqlalchemy_store", "imgrec.flows.cli.tables"
+    ):  # fmt: skip
         import_module(module)
-    stop_heartbeats()
+    if os.environ["IMGREC_ORCHESTRATE"] == "prefect":
+        import_module("imgrec.flows.ingest_images")
+        stop_heartbeats()
     for line in sys.stdin:
         command = json.loads(line)
         pid = os.fork()

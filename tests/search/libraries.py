@@ -1,74 +1,50 @@
 """Libraries for searching: real ones from photos, and ones of vectors only."""
 
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imgrec.embedders.catalogue import create_embedders
-from imgrec.embedders.work.chunk import Chunk
-from imgrec.embedders.work.worker import embed_chunk
-from imgrec.search.fusion import default_indexes, index_members
+from imgrec.conf.settings import Settings
+from imgrec.flows.pipeline import ingesting
 from imgrec.search.indexes.layout import IndexFolder, Member
-from imgrec.search.indexes.publishing import reserve_indexed_ids
 from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
 from imgrec.storage.library import DEFAULT_MODELS_ROOT, Library
-from imgrec.storage.machine.atomic import remove_stale_temporaries
-from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
-from imgrec.storage.registry.pending import list_pending, read_pending
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.scan import scan_photos
 from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
+from imgrec.tasks.calls import PlainCalls, Promise
+from imgrec.tasks.tracking import track
 from tests.storage.pictures import InProcess
 from tests.storage.rows import add_image, hash_of
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Vectors = NDArray[np.float32]
 
 PARAMETERS = IndexParameters(hnsw_m=32, ef_construction=100, ef_search=64, index_batch_size=1_024, recall_sample=50)
 FINGERPRINT = "f" * 16
 
 
+class AtOnce(PlainCalls):
+    """Steps one after the other in this thread, without MLflow, whose database takes seconds to make."""
+
+    def call(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", None) if step is track else super().call(step, *args, **kwargs)
+
+    def submit(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Promise[R]:
+        return InProcess().submit(self.call, step, *args, **kwargs)
+
+
 def ingest(library: Library, parameters: IndexParameters = PARAMETERS, models_root: Path = DEFAULT_MODELS_ROOT) -> None:
-    """Do what the flow does, in this process and without Prefect."""
-    embedders = create_embedders(library.modalities, library.vector_settings)
-    fingerprints = {name: embedder.spec.fingerprint for name, embedder in embedders.items()}
-    remove_stale_temporaries(library.root)
-    with Registry.open_for_writing(library.registry_path) as registry:
-        reserve_indexed_ids(registry, library.indexes_dir)
-        for embedder in embedders.values():
-            spec = embedder.spec
-            registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-        scan_photos(registry, Path(library.images_root), InProcess(), max_missing_share=1, decode_timeout_s=60)
-        if not are_settled(registry, library.shards_dir):
-            adopt_shards(registry, library.shards_dir)
-        for modality, fingerprint in fingerprints.items():
-            registry.copy_vectors(modality, fingerprint)
-        for group in list_pending(registry, fingerprints):
-            chunk = Chunk(
-                images_root=library.images_root,
-                shards_dir=str(library.shards_dir),
-                models_dir=str(library.models_dir),
-                fingerprints={modality: fingerprints[modality] for modality in group.modalities},
-                vector_settings=library.vector_settings,
-                max_megapixels=256,
-                decode_timeout_s=60,
-                models_root=str(models_root),
-                device="cpu",
-                pending=tuple(read_pending(registry, group.start, group.images)),
-            )
-            path = chunk.write(library.chunks_dir)
-            mirror_shards(registry, library.shards_dir, embed_chunk(path, InProcess(), 1).shards)
-        shutil.rmtree(library.chunks_dir, ignore_errors=True)
-        for modality, fingerprint in fingerprints.items():
-            merge_small_shards(registry, library.shards_dir, modality, fingerprint)
-        specs = {name: embedder.spec for name, embedder in embedders.items()}
-        for name in default_indexes(library.modalities):
-            folder, members = IndexFolder(library.indexes_dir, name), index_members(name, specs)
-            update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters)
+    """Bring a library up to date in this process, whatever share of its photos is gone."""
+    chosen = Settings(library=library.root, models_root=models_root, device="cpu", **asdict(parameters))
+    with patch("imgrec.tasks.driver.WorkerPool", lambda *_, **__: InProcess()):
+        ingesting.ingest(chosen, AtOnce(retries=0), accept_missing=True)
 
 
 def unit_rows(rows: NDArray[np.floating]) -> Vectors:

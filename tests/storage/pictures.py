@@ -23,6 +23,8 @@ LONG_AGO_NS = 1_600_000_000_000_000_000
 class InProcess(Executor):
     """Does at once and in this process what it is given, and counts it."""
 
+    workers = 1
+
     def __init__(self) -> None:
         self.calls = 0
 
