@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the first import of Prefect
 
@@ -89,6 +90,13 @@ def server_environment(prefect_server: None, one_mlflow: None) -> dict[str, str]
 
 
 @pytest.fixture(scope="session")
+def own_server_environment(one_mlflow: None) -> dict[str, str]:
+    """The environment of processes that start a Prefect server of their own: its database is in PREFECT_HOME."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {**own, "IMGREC_ORCHESTRATE": "prefect"}
+
+
+@pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory, without_prefect: None, one_mlflow: None) -> Iterator[Launcher]:
     """Starts many `imgrec` processes cheaply."""
     with open_launcher(tmp_path_factory.mktemp("launcher") / "home", os.environ) as launcher:
@@ -126,6 +134,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twenty real pictures; do not change it."""
     folder = tmp_path_factory.mktemp("pictures")
     write_pictures(folder, copies=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def many_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 300 distinct pictures that take a while to decode; do not change it."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(300):
+        Image.effect_noise((640, 480), 20 + number % 60).point(lambda v, n=number: (v + n) % 256).save(
+            folder / f"{number:03}.jpg", quality=80
+        )
     return folder
 
 

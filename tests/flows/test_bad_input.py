@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prefect.settings import get_current_settings
 
 from imgrec.storage.machine.pool import TRIES_ALONE
 from imgrec.storage.registry.registry import Registry
@@ -31,7 +30,6 @@ def ingest(tmp_path: Path) -> Ingest:
     environment = {
         **os.environ,
         **hostile.install(tmp_path / "plugin"),
-        "PREFECT_API_URL": str(get_current_settings().api.url),
         "IMGREC_DECODE_TIMEOUT_S": "1",
         "IMGREC_WORKERS": "2",
         "IMGREC_RETRIES": "0",
@@ -126,12 +124,16 @@ def test_a_decoder_that_crashes_or_hangs_costs_only_its_image(tmp_path: Path, in
 
 
 @pytest.mark.parametrize("when", ["header", "pixels"])
-def test_where_everything_crashes_no_image_is_blamed(tmp_path: Path, ingest: Ingest, when: str) -> None:
+def test_where_everything_crashes_no_image_is_blamed(
+    tmp_path: Path, ingest: Ingest, when: str, server_environment: dict[str, str]
+) -> None:
     photos = tmp_path / "photos"
     hostile.write(photos, when, "abort", 1)
     hostile.write(photos, "pixels", "nothing", 1)
 
-    broken = ingest(BREAK_ALL="1")
+    server = {name: server_environment[name] for name in ("PREFECT_API_URL", "IMGREC_ORCHESTRATE")}
+
+    broken = ingest(BREAK_ALL="1", **server)
 
     assert (broken.returncode, broken.stdout) == (1, "")
     assert broken.stderr.count("\n") == 1

@@ -7,9 +7,9 @@ import pytest
 
 from imgrec.flows import train_sift
 from imgrec.flows.collect_garbage import collect_garbage
-from imgrec.flows.ingest_images import ingest_images
 from imgrec.storage.shards import list_shards
 from tests.flows.conftest import Imgrec
+from tests.plain import ingest
 
 
 def test_after_a_reembedding_the_old_vectors_can_go(imgrec: Imgrec, photos: Path, library: Path) -> None:
@@ -33,6 +33,7 @@ def test_after_a_reembedding_the_old_vectors_can_go(imgrec: Imgrec, photos: Path
     assert imgrec("doctor", "--library", library, "--all").code == 0
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_a_trained_codebook_goes_when_the_packaged_one_is_back(
     imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +94,7 @@ def test_the_doctor_reads_settings_that_nothing_else_can(imgrec: Imgrec, photos:
 
 
 def test_a_backup_is_searched_and_ingested_into(imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path) -> None:
-    ingest_images(photos, library, ["color", "sift"])
+    ingest(photos, library, ["color", "sift"])
     target = tmp_path / "backup"
     (made,) = imgrec("backup", target, "--library", library, "--json").lines
     assert set(made) == {"library", "target", "verified", "copied", "bytes", "kept"}
@@ -104,7 +105,7 @@ def test_a_backup_is_searched_and_ingested_into(imgrec: Imgrec, photos: Path, li
     assert imgrec(*queries, target).lines == imgrec(*queries, library).lines
 
     (photos / "new.png").write_bytes((photos / "cell.png").read_bytes() + b"\0")
-    report = ingest_images(library=target)
+    report = ingest(library=target)
     assert report.embedded is not None
     assert (report.embedded.images, report.images["ok"]) == (1, 7)
     refused = imgrec("backup", target, "--library", library)
@@ -115,16 +116,16 @@ def test_the_registry_of_yesterday_takes_up_what_came_since(
     imgrec: Imgrec, photos: Path, library: Path, tmp_path: Path
 ) -> None:
     """Two photos came one by one; the restored registry meets them together, and gives their ids the other way."""
-    ingest_images(photos, library, ["color", "sift"])
+    ingest(photos, library, ["color", "sift"])
     imgrec("backup", tmp_path / "backup", "--library", library)
     for name, content in (("z.png", "cell.png"), ("a.png", "chelsea.png")):
         (photos / name).write_bytes((photos / content).read_bytes() + b"\0")
-        ingest_images(library=library)
+        ingest(library=library)
     for path in library.glob("registry.sqlite*"):
         path.unlink()
     shutil.copy(tmp_path / "backup" / "registry.sqlite", library)
 
-    report = ingest_images(library=library)
+    report = ingest(library=library)
 
     assert report.embedded is not None
     assert (report.embedded.images, report.images["ok"]) == (0, 8)
@@ -134,6 +135,7 @@ def test_the_registry_of_yesterday_takes_up_what_came_since(
         assert name in {hit["path"] for hit in answer["hits"][:2]}
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_gc_on_a_schedule(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     imgrec("reembed", "--library", library, "--bins", "4x4x4")

@@ -1,4 +1,4 @@
-"""The ingest flow: what Prefect and MLflow see of it, and what survives their failures."""
+"""An ingest: what Prefect and MLflow see of it, and what survives their failures."""
 
 import os
 import sqlite3
@@ -25,15 +25,17 @@ from imgrec.flows.pipeline.report import RunReport
 from imgrec.flows.search_images import search_images
 from imgrec.search import Searcher
 from imgrec.storage.errors import LibraryLockedError
+from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import list_shards, read_shard
 from imgrec.tasks.retrying import is_passing
+from tests.plain import ingest
 from tests.storage.pictures import wait_for_another_ctime
 
 
 def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> None:
-    ingest_images(photos, library, settings={"batch_size": 4, "workers": 2})
+    ingest(photos, library, batch_size=4, workers=2)
     shards = [read_shard(path) for path in list_shards(library / "shards")]
     assert sorted(len(shard.content_hashes) for shard in shards) == [2, 4]
     in_shards = {
@@ -52,7 +54,7 @@ def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> No
 
 def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -> None:
     def vectors(name: str, **settings: int) -> dict[str, bytes]:
-        ingest_images(photos, tmp_path / name, settings=settings)
+        ingest(photos, tmp_path / name, **settings)
         with Registry.open_for_reading(tmp_path / name / "registry.sqlite") as registry:
             return dict(
                 registry.connection.execute("SELECT path, vector FROM images JOIN color_vectors ON image_id = id")
@@ -61,6 +63,7 @@ def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -
     assert vectors("one", batch_size=1, workers=1) == vectors("other", batch_size=512, workers=3)
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MAX_CHUNKS", 2)  # chunks grow instead
     report = ingest_images(photos, library, settings={"batch_size": 1})
@@ -89,7 +92,7 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
 def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
     from mlflow import MlflowClient
 
-    report = ingest_images(photos, library)
+    report = ingest(photos, library)
     assert report.tracked is not None
     run = MlflowClient(report.tracked.tracking_uri).get_run(report.tracked.run_id)
     assert run.info.status == "FINISHED"
@@ -102,27 +105,25 @@ def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
     )
 
 
-@pytest.mark.usefixtures("own_mlflow")
 def test_a_broken_tracking_server_loses_no_ingest(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    report = ingest_images(photos, library)
+    with monkeypatch.context() as broken:
+        broken.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        broken.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        report = ingest(photos, library)
     assert report.tracked is None
     assert report.images["ok"] == 6
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     (photos / "cell.png").unlink()
-    assert count_runs(ingest_images(photos, library)) == 2  # the one that was not taken is not lost
+    assert len(runs_of(ingest(photos, library))) == 2  # the one that was not taken is not lost
 
 
-@pytest.mark.usefixtures("own_mlflow")
 def test_a_run_that_had_nothing_to_do_is_logged_with_the_next(photos: Path, library: Path) -> None:
     for path in photos.iterdir():
         os.utime(path, (0, 0))
-    assert count_runs(ingest_images(photos, library)) == 1
-    idle = ingest_images(photos, library)
+    assert len(runs_of(ingest(photos, library))) == 1
+    idle = ingest(photos, library)
     assert (idle.did_nothing, idle.tracked) == (True, None)
     (photos / "cell.png").unlink()
-    assert count_runs(ingest_images(photos, library)) == 3
+    assert len(runs_of(ingest(photos, library))) == 3
 
 
 def embedded(report: RunReport) -> int:
@@ -130,44 +131,41 @@ def embedded(report: RunReport) -> int:
     return report.embedded.images
 
 
-def count_runs(report: RunReport) -> int:
+def runs_of(report: RunReport, experiment_name: str = "imgrec-ingest") -> list[Any]:
+    """The library's runs of an experiment, as MLflow has them."""
     from mlflow import MlflowClient
 
     assert report.tracked is not None
     client = MlflowClient(report.tracked.tracking_uri)
-    experiment = client.get_experiment_by_name(report.tracked.experiment)
+    experiment = client.get_experiment_by_name(experiment_name)
     assert experiment is not None
-    return len(client.search_runs([experiment.experiment_id]))
+    uuid = open_library(Path(report.library)).uuid
+    return list(client.search_runs([experiment.experiment_id], f"tags.`imgrec.library_uuid` = '{uuid}'"))
 
 
-@pytest.mark.usefixtures("own_mlflow")
+@pytest.mark.usefixtures("prefect_server")
 def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Path) -> None:
-    from mlflow import MlflowClient
-
-    report = ingest_images(photos, library)
+    report = ingest(photos, library)
     (answer,) = search_images([str(photos / "cell.png")], library, top_k=2)
     assert answer.hits[0].path == "cell.png"
-    assert report.tracked is not None
-    client = MlflowClient(report.tracked.tracking_uri)
-    experiment = client.get_experiment_by_name("imgrec-search")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = runs_of(report, "imgrec-search")
     assert run.data.params["index_version"] == answer.version
     assert (run.data.params["ef_search"], run.data.params["top_k"]) == ("64", "2")
     assert all(run.data.metrics[step] > 0 for step in ("decode_ms", "embed_ms", "search_ms"))
 
 
 def test_shards_without_a_mirror_are_adopted_and_nothing_is_computed_twice(photos: Path, library: Path) -> None:
-    ingest_images(photos, library, settings={"batch_size": 3})
+    ingest(photos, library, batch_size=3)
     for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
         (library / name).unlink(missing_ok=True)
     (photos / "more.png").write_bytes((photos / "cell.png").read_bytes() + b"trailing")
 
-    report = ingest_images(photos, library, settings={"batch_size": 2})
+    report = ingest(photos, library, batch_size=2)
 
     assert (embedded(report), report.images["ok"]) == (1, 7)
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_a_damaged_shard_is_computed_again(photos: Path, library: Path) -> None:
     ingest_images(photos, library)
     (shard,) = list_shards(library / "shards")
@@ -183,7 +181,7 @@ def test_a_damaged_shard_is_computed_again(photos: Path, library: Path) -> None:
 
 
 def test_a_damaged_shard_comes_back_from_the_registry(photos: Path, library: Path) -> None:
-    ingest_images(photos, library, settings={"batch_size": 2})
+    ingest(photos, library, batch_size=2)
     first, second, _ = list_shards(library / "shards")
     wait_for_another_ctime(library)
     damaged = bytearray(first.read_bytes())
@@ -191,7 +189,7 @@ def test_a_damaged_shard_comes_back_from_the_registry(photos: Path, library: Pat
     first.write_bytes(damaged)
     second.unlink()
 
-    report = ingest_images(photos, library)
+    report = ingest(photos, library)
 
     assert embedded(report) == 0
     held = [h for path in list_shards(library / "shards") for h in read_shard(path).content_hashes]
@@ -200,20 +198,20 @@ def test_a_damaged_shard_comes_back_from_the_registry(photos: Path, library: Pat
 
 def test_a_registry_of_yesterday_is_brought_up_to_date(photos: Path, library: Path) -> None:
     late = [path.rename(path.with_suffix(".later")) for path in sorted(photos.iterdir())[:3]]
-    ingest_images(photos, library)
+    ingest(photos, library)
     with sqlite3.connect(library / "registry.sqlite") as registry, sqlite3.connect(library / "copy") as copy:
         registry.backup(copy)
     registry.close()
     copy.close()
     for path in late[:2]:
         path.rename(path.with_suffix(".png"))
-    ingest_images(photos, library)
+    ingest(photos, library)
     for name in ("registry.sqlite-wal", "registry.sqlite-shm"):
         (library / name).unlink(missing_ok=True)
     (library / "copy").replace(library / "registry.sqlite")
     late[2].rename(late[2].with_suffix(".png"))
 
-    report = ingest_images(photos, library)
+    report = ingest(photos, library)
 
     assert (embedded(report), report.images["ok"]) == (1, 6)
     with Searcher(library) as searcher:
@@ -223,6 +221,7 @@ def test_a_registry_of_yesterday_is_brought_up_to_date(photos: Path, library: Pa
             assert searcher.search([f"id:{hit.id}"], top_k=1)[0].hits[0].id == hit.id
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_the_same_photos_in_two_libraries(photos: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         report = ingest_images(photos, tmp_path / name)
@@ -230,6 +229,7 @@ def test_the_same_photos_in_two_libraries(photos: Path, tmp_path: Path) -> None:
         assert len(list(list_shards(tmp_path / name / "shards"))) == 1
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
     with writer_lock(library), pytest.raises(LibraryLockedError, match=f"process {os.getpid()} on .* since"):
         ingest_images(photos, library)

@@ -180,6 +180,7 @@ def test_openclip_can_come_later(
     assert set(imgrec("ingest", *where, "--json").lines[0]["indexes"]) == {"color", "openclip", "combo_color_openclip"}
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_words_and_mixtures_are_searched_by_command_and_flow(
     imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

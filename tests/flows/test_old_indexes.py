@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from imgrec.flows.build_indexes import build_indexes
-from imgrec.flows.ingest_images import ingest_images
 from imgrec.search import Searcher
 from imgrec.search.indexes.layout import IndexFolder, list_indexes
 from tests.flows.conftest import Imgrec
+from tests.plain import build, ingest
 
 OLD = "combo_color_sift"
 
@@ -16,8 +15,8 @@ OLD = "combo_color_sift"
 @pytest.fixture
 def grown(photos: Path, library: Path) -> Path:
     """A library of colours and patterns that has learnt to see, so that its default combination is another one."""
-    ingest_images(photos, library, ["color", "sift"])
-    ingest_images(library=library, modalities=["efficientnet"])
+    ingest(photos, library, ["color", "sift"])
+    ingest(library=library, modalities=["efficientnet"])
     return library
 
 
@@ -29,7 +28,7 @@ def paths(library: Path, index: str) -> set[str]:
 def test_deleted_photos_leave_the_combination_from_before_too(grown: Path, photos: Path, imgrec: Imgrec) -> None:
     for name in sorted(path.name for path in photos.iterdir())[2:4]:
         (photos / name).unlink()
-    report = ingest_images(library=grown)
+    report = ingest(library=grown)
     left = {path.name for path in photos.iterdir()}
     assert list(report.indexes) == ["color", "sift", "efficientnet", "combo_color_efficientnet_sift", OLD]
     assert {name: paths(grown, name) for name in list_indexes(grown / "indexes")} == dict.fromkeys(
@@ -41,10 +40,10 @@ def test_deleted_photos_leave_the_combination_from_before_too(grown: Path, photo
 def test_an_index_that_is_named_leaves_no_other_behind(grown: Path, photos: Path) -> None:
     before = {name: IndexFolder(grown / "indexes", name).current_version() for name in list_indexes(grown / "indexes")}
     sorted(photos.iterdir())[3].unlink()
-    report = ingest_images(library=grown, indexes=["combo_color_efficientnet"])
+    report = ingest(library=grown, indexes=["combo_color_efficientnet"])
     assert set(report.indexes) == {"combo_color_efficientnet", *before}
     assert {manifest.manifest.live for manifest in report.indexes.values()} == {5}
-    built = build_indexes(grown, indexes=["color"], rebuild=True, settings={"hnsw_m": 16})
+    built = build(grown, ["color"], rebuild=True, hnsw_m=16)
     assert {name: report.action for name, report in built.indexes.items()} == {
         "color": "built", **dict.fromkeys({*report.indexes} - {"color"}, "unchanged"),
     }  # fmt: skip
@@ -55,6 +54,6 @@ def test_the_pointer_of_an_old_index_is_mended(grown: Path, imgrec: Imgrec, poin
     folder = IndexFolder(grown / "indexes", OLD)
     folder.pointer.unlink() if pointer is None else folder.pointer.write_text(pointer)
     (grown / "indexes" / "no_index").mkdir()  # somebody's own
-    assert ingest_images(library=grown).indexes[OLD].manifest.live == 6
+    assert ingest(library=grown).indexes[OLD].manifest.live == 6
     assert folder.read_manifest().live == 6
     assert imgrec("doctor", "--library", grown).code == 0

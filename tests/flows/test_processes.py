@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
@@ -38,18 +37,6 @@ def closed(event, arguments):
         raise OSError(f"the network is closed: {host}")
 sys.addaudithook(closed)
 """
-
-
-@pytest.fixture
-def many_photos(tmp_path: Path) -> Path:
-    """300 distinct pictures that take a while to decode."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for number in range(300):
-        Image.effect_noise((640, 480), 20 + number % 60).point(lambda v, n=number: (v + n) % 256).save(
-            folder / f"{number:03}.jpg", quality=80
-        )
-    return folder
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -160,10 +147,9 @@ def test_ctrl_c_during_the_scan_keeps_what_was_read(
 
 @pytest.mark.slow
 def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
-    many_photos: Path, library: Path, start: Start, tmp_path: Path
+    many_photos: Path, library: Path, start: Start, tmp_path: Path, own_server_environment: dict[str, str]
 ) -> None:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    own["PREFECT_HOME"] = str(tmp_path / "prefect")
+    own = {**own_server_environment, "PREFECT_HOME": str(tmp_path / "prefect")}
     running = start(many_photos, library, environment=own)
     _wait(lambda: _shards(library) >= 2, 120)
     assert len(servers(running.pid)) == 1
@@ -180,8 +166,10 @@ def test_a_server_of_its_own_leaves_ctrl_c_to_the_command_and_ends_with_it(
     _wait(lambda: not servers(running.pid), 10)
 
 
-def test_a_server_that_does_not_answer_is_told(photos: Path, library: Path) -> None:
-    environment = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+def test_a_server_that_does_not_answer_is_told(
+    photos: Path, library: Path, own_server_environment: dict[str, str]
+) -> None:
+    environment = {**own_server_environment, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(
         [IMGREC, "ingest", photos, "--library", library], env=environment, capture_output=True, text=True, check=False
     )

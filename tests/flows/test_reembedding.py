@@ -9,18 +9,14 @@ from typing import Any
 
 import pytest
 
-from imgrec.flows.build_indexes import build_indexes
-from imgrec.flows.embed_images import embed_images
-from imgrec.flows.ingest_images import ingest_images
-from imgrec.flows.scan_images import scan_images
 from imgrec.search import Searcher
 from imgrec.search.indexes.layout import IndexFolder, Manifest
 from imgrec.storage.library import open_library
 from imgrec.storage.shards import list_shards
 from tests.flows.conftest import Imgrec
-from tests.flows.test_processes import IMGREC, _wait, many_photos
+from tests.flows.test_processes import IMGREC, _wait
+from tests.plain import build, embed, ingest, scan
 
-__all__ = ["many_photos"]
 INDEXES = ("color", "sift", "combo_color_sift")
 
 
@@ -44,7 +40,7 @@ def answers(library: Path, picture: Path) -> list[tuple[str, Any]]:
 
 @pytest.fixture
 def two_modalities(photos: Path, library: Path) -> Path:
-    ingest_images(photos, library, ["color", "sift"], settings={"decode_min_side": 256})
+    ingest(photos, library, ["color", "sift"], decode_min_side=256)
     return library
 
 
@@ -59,7 +55,7 @@ def test_old_vectors_serve_until_all_new_ones_are_there(two_modalities: Path, ph
     change_of_mind(two_modalities)
     for modality in (None, "color"):  # nothing is embedded yet, then one modality of two
         if modality is not None:
-            embed_images(two_modalities, [modality])
+            embed(two_modalities, [modality])
         ran = imgrec("index", "build", "--library", two_modalities)
         assert "6 photos wait for vectors of the new settings, so the old ones go on serving" in ran.err
         assert imgrec("doctor", "--library", two_modalities, "--all").code == 0
@@ -69,7 +65,7 @@ def test_old_vectors_serve_until_all_new_ones_are_there(two_modalities: Path, ph
         (row,) = imgrec("sql", "select len(vector) n from color limit 1", "--library", two_modalities, "--json").lines
         assert row == {"n": 512}
 
-    report = ingest_images(library=two_modalities)  # an ordinary ingest goes on
+    report = ingest(library=two_modalities)  # an ordinary ingest goes on
 
     assert report.embedded is not None
     assert report.embedded.images == 6
@@ -84,8 +80,8 @@ def test_old_vectors_serve_until_all_new_ones_are_there(two_modalities: Path, ph
 def test_old_indexes_follow_the_photos_while_new_vectors_are_awaited(two_modalities: Path, photos: Path) -> None:
     change_of_mind(two_modalities)
     (photos / "cell.png").unlink()
-    scan_images(library=two_modalities)
-    build_indexes(two_modalities)
+    scan(library=two_modalities)
+    build(two_modalities)
     assert decoded_at(two_modalities) == [256] * 3
     with Searcher(two_modalities) as searcher:
         (answer,) = searcher.search(["id:1"])
@@ -99,12 +95,12 @@ def test_no_index_changes_before_the_last_one_is_built(two_modalities: Path) -> 
     obstacle.touch()
     change_of_mind(two_modalities)
     with pytest.raises(NotADirectoryError):
-        ingest_images(library=two_modalities)
+        ingest(library=two_modalities)
     assert decoded_at(two_modalities) == [256] * 3
 
     obstacle.unlink()
     kept.rename(obstacle)
-    ingest_images(library=two_modalities)
+    ingest(library=two_modalities)
 
     assert decoded_at(two_modalities) == [128] * 3
     folders = [IndexFolder(two_modalities / "indexes", name) for name in INDEXES]
@@ -121,7 +117,7 @@ def test_indexes_whose_own_vectors_stay_take_the_new_settings_too(two_modalities
     home = open_library(two_modalities)
     segments = manifests(two_modalities)["color"].segments
     home.with_vector_settings({**home.vector_settings, "sift_model": "default", "bins": [8, 8, 8], "note": 1})
-    report = ingest_images(library=two_modalities)
+    report = ingest(library=two_modalities)
     assert report.embedded is not None
     assert report.embedded.images == 0
     assert [manifest.vector_settings.get("note") for manifest in manifests(two_modalities).values()] == [1] * 3
@@ -131,7 +127,7 @@ def test_indexes_whose_own_vectors_stay_take_the_new_settings_too(two_modalities
 def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
     many_photos: Path, library: Path, server_environment: dict[str, str]
 ) -> None:
-    ingest_images(many_photos, library, settings={"batch_size": 25, "workers": 2})
+    ingest(many_photos, library, batch_size=25, workers=2)
     before = {path.parent.name for path in list_shards(library / "shards")}
     command = [str(IMGREC), "reembed", "--library", str(library), "--bins", "4x4x4", "--batch-size", "25", "--json"]
     with Searcher(library) as searcher:
@@ -147,7 +143,7 @@ def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
         _wait(some_are_new, 90)
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
-        build_indexes(library)
+        build(library)
         assert searcher.search(["id:7"])[0].hits == answer.hits
         new = [path for path in list_shards(library / "shards") if path.parent.name not in before]
         assert 4 <= len(new) < 12

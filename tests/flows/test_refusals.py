@@ -107,16 +107,17 @@ def test_a_full_disk_stops_an_ingest_and_more_space_lets_it_go_on(launcher: Laun
 
 
 @pytest.mark.slow
-def test_a_disk_may_be_full_at_any_write(launcher: Launcher, album: Album, disk: Disk) -> None:
-    stopped = fill_and_grow(launcher, album, disk, (20, 120))
+def test_a_disk_may_be_full_at_any_write(prefect_launcher: Launcher, album: Album, disk: Disk) -> None:
+    stopped = fill_and_grow(prefect_launcher, album, disk, (20, 120))
     assert stopped >= {"registry.sqlite", "shards", "indexes"}
 
 
-def test_a_full_disk_under_prefects_own_database_is_told(album: Album, disk: Disk, tmp_path: Path) -> None:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+def test_a_full_disk_under_prefects_own_database_is_told(
+    album: Album, disk: Disk, tmp_path: Path, own_server_environment: dict[str, str]
+) -> None:
     done = subprocess.run(
         [IMGREC, "ingest", album.root, "--library", tmp_path / "library"],
-        env={**own, "PREFECT_HOME": str(disk.path)},
+        env={**own_server_environment, "PREFECT_HOME": str(disk.path)},
         capture_output=True,
         text=True,
         check=False,
@@ -128,10 +129,11 @@ def test_a_full_disk_under_prefects_own_database_is_told(album: Album, disk: Dis
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_under_prefects_database_is_told(album: Album, disk: Disk, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_under_prefects_database_is_told(
+    album: Album, disk: Disk, tmp_path: Path, own_server_environment: dict[str, str]
+) -> None:
     disk.resize(64 * KB**2)
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = {**own, "PREFECT_HOME": str(disk.path / "home")}
+    environment = {**own_server_environment, "PREFECT_HOME": str(disk.path / "home")}
 
     def start(library: Path) -> "subprocess.Popen[str]":
         command: list[str | Path] = [IMGREC, "ingest", album.root, "--library", library, "--json"]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from imgrec.flows.build_indexes import build_indexes
 from imgrec.flows.embed_images import embed_images
 from imgrec.flows.ingest_images import ingest_images
@@ -9,6 +11,7 @@ from imgrec.flows.scan_images import scan_images
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.storage.registry.registry import Registry
 from tests.flows.conftest import Imgrec
+from tests.plain import build, embed, ingest, scan
 
 
 def contents(library: Path) -> dict[str, tuple[bytes, bytes]]:
@@ -20,6 +23,7 @@ def contents(library: Path) -> dict[str, tuple[bytes, bytes]]:
         return {path: (color, sift) for path, color, sift in rows}
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_the_steps_together_are_an_ingest(photos: Path, tmp_path: Path) -> None:
     whole, steps = tmp_path / "whole", tmp_path / "steps"
     ingested = ingest_images(photos, whole, ["color", "sift"])
@@ -37,15 +41,15 @@ def test_the_steps_together_are_an_ingest(photos: Path, tmp_path: Path) -> None:
 
 
 def test_one_modality_can_be_brought_up_to_date_before_the_other(photos: Path, library: Path) -> None:
-    ingest_images(photos, library, ["color", "sift"])
+    ingest(photos, library, ["color", "sift"])
     (photos / "new.png").write_bytes((photos / "cell.png").read_bytes() + b"\0")  # other content, same picture
-    scan_images(library=library)
-    color = embed_images(library, ["color"]).embedded
-    between = {name: report.manifest.live for name, report in build_indexes(library).indexes.items()}
-    both = embed_images(library).embedded
+    scan(library=library)
+    color = embed(library, ["color"]).embedded
+    between = {name: report.manifest.live for name, report in build(library).indexes.items()}
+    both = embed(library).embedded
     # A combined row is written once, so it waits for all of its vectors.
     assert between == {"color": 7, "sift": 6, "combo_color_sift": 6}
-    assert build_indexes(library).indexes["combo_color_sift"].manifest.live == 7
+    assert build(library).indexes["combo_color_sift"].manifest.live == 7
     assert color is not None
     assert both is not None
     assert (color.images, both.images) == (1, 1)
@@ -56,16 +60,16 @@ def test_an_index_keeps_its_parameters_until_others_are_given(photos: Path, libr
     def parameters() -> object:
         return IndexFolder(library / "indexes", "color").read_manifest().parameters
 
-    ingest_images(photos, library)
+    ingest(photos, library)
     assert parameters() == {"hnsw_m": 32, "ef_construction": 100, "ef_search": 64}
-    chosen = {"hnsw_m": 16, "ef_search": 80}
-    assert build_indexes(library, ["color"], settings=chosen).indexes["color"].action == "built"
-    assert ingest_images(library=library).indexes["color"].action == "unchanged"
+    assert build(library, ["color"], hnsw_m=16, ef_search=80).indexes["color"].action == "built"
+    assert ingest(library=library).indexes["color"].action == "unchanged"
     assert parameters() == {"hnsw_m": 16, "ef_construction": 100, "ef_search": 80}
-    rebuilt = build_indexes(library, rebuild=True).indexes["color"]
+    rebuilt = build(library, rebuild=True).indexes["color"]
     assert (rebuilt.action, rebuilt.manifest.parameters) == ("built", parameters())
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_the_commands_go_step_by_step(imgrec: Imgrec, photos: Path, library: Path) -> None:
     (scanned,) = imgrec("scan", photos, "--library", library, "--json").lines
     assert (scanned["new"], scanned["images"]["ok"]) == (6, 6)
@@ -80,6 +84,7 @@ def test_the_commands_go_step_by_step(imgrec: Imgrec, photos: Path, library: Pat
     assert answer["hits"][0]["path"] == "cell.png"
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_steps_need_a_library(imgrec: Imgrec, library: Path) -> None:
     for command in (("embed",), ("index", "build")):
         ran = imgrec(*command, "--library", library)

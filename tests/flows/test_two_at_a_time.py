@@ -29,6 +29,7 @@ def album(tmp_path: Path) -> Album:
     return Album(tmp_path / "photos", seed=3)
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_a_second_writer_is_refused_and_told_who_holds_the_lock(
     launcher: Launcher, album: Album, library: Path, imgrec: Imgrec
 ) -> None:

@@ -18,6 +18,7 @@ from imgrec.storage.registry.registry import Registry
 from tests.flows.conftest import Imgrec
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     (photos / "notes.txt").write_text("hello")
@@ -91,6 +92,7 @@ def test_a_dry_run_changes_nothing(imgrec: Imgrec, photos: Path, library: Path) 
     assert (library / "registry.sqlite").read_bytes() == before
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_reembedding_changes_every_vector_at_once(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
 
@@ -107,6 +109,7 @@ def test_reembedding_changes_every_vector_at_once(imgrec: Imgrec, photos: Path, 
     assert imgrec("search", "id:1", "--library", library, "--json").lines[0]["hits"][0]["id"] == 1
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_many_photos_gone_at_once_stop_the_ingest(imgrec: Imgrec, photos: Path, library: Path) -> None:
     imgrec("ingest", photos, "--library", library)
     for path in photos.iterdir():
@@ -218,6 +221,7 @@ def test_a_folder_without_photos_is_a_warning(imgrec: Imgrec, tmp_path: Path, li
     assert "imgrec status" in searched.err
 
 
+@pytest.mark.usefixtures("through_prefect")
 def test_too_many_failures_are_an_error_on_request(imgrec: Imgrec, photos: Path, library: Path) -> None:
     (photos / "broken.png").write_bytes(b"nothing")
     ran = imgrec("ingest", photos, "--library", library, "--max-failed-share", "0.1")
@@ -226,6 +230,7 @@ def test_too_many_failures_are_an_error_on_request(imgrec: Imgrec, photos: Path,
     assert imgrec("ingest", photos, "--library", library, "--max-failed-share", "0.2").code == 0
 
 
+@pytest.mark.usefixtures("through_prefect")
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -260,7 +265,7 @@ def test_a_failure_is_one_clear_line(
         ("scan photos", 2),
         ("embed", 1),
         ("index build", 1),
-        ("train sift", 1),
+        pytest.param("train sift", 1, marks=pytest.mark.usefixtures("prefect_server")),
         ("reembed", 1),
         ("gc --delete", 1),
         ("doctor --fix", 1),
@@ -347,6 +352,7 @@ def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
     assert answer["hits"][1]["score"] == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.usefixtures("prefect_server")
 def test_a_library_learns_a_codebook_of_its_own(
     imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

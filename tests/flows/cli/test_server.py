@@ -84,14 +84,18 @@ Ingest = Callable[[str, Path, Path], "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def ingest(tmp_path: Path) -> Ingest:
+def ingest(tmp_path: Path, own_server_environment: dict[str, str]) -> Ingest:
     """Start an ingest with a Prefect database of its own, named `home`."""
 
     def start(home: str, photos: Path, library: Path) -> "subprocess.Popen[str]":
-        own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         return subprocess.Popen(
             [IMGREC, "ingest", photos, "--library", library, "--batch-size", "5", "--json"],
-            env={**own, **OWN_MLFLOW, "PREFECT_HOME": str(tmp_path / home), "PYTHONPATH": str(tmp_path)},
+            env={
+                **own_server_environment,
+                **OWN_MLFLOW,
+                "PREFECT_HOME": str(tmp_path / home),
+                "PYTHONPATH": str(tmp_path),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

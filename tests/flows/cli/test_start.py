@@ -54,10 +54,11 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
      ("imgrec.flows.cli.status", "status"), ("prefect", "ingest"), ("prefect.flows", "ingest")],
 )  # fmt: skip
 def test_ctrl_c_during_the_imports_is_quiet(
-    imgrec: Imgrec, photos: Path, library: Path, module: str, command: str
+    imgrec: Imgrec, photos: Path, library: Path, module: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if command == "search":
         imgrec("ingest", photos, "--library", library)
+    monkeypatch.setenv("IMGREC_ORCHESTRATE", "prefect")
     arguments = {"search": ["id:1"], "status": [], "ingest": [str(photos)]}[command]
     done = run(STRIKE.format(module=module, arguments=[command, *arguments, "--library", str(library)]))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
