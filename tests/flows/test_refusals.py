@@ -107,8 +107,13 @@ def test_a_full_disk_stops_an_ingest_and_more_space_lets_it_go_on(launcher: Laun
 
 
 @pytest.mark.slow
-def test_a_disk_may_be_full_at_any_write(prefect_launcher: Launcher, album: Album, disk: Disk) -> None:
-    stopped = fill_and_grow(prefect_launcher, album, disk, (20, 120))
+def test_a_full_disk_stops_an_ingest_that_prefect_runs(prefect_launcher: Launcher, album: Album, disk: Disk) -> None:
+    assert fill_and_grow(prefect_launcher, album, disk, (300, 600)) >= {"registry.sqlite", "indexes"}
+
+
+@pytest.mark.slow
+def test_a_disk_may_be_full_at_any_write(launcher: Launcher, album: Album, disk: Disk) -> None:
+    stopped = fill_and_grow(launcher, album, disk, (20, 120))
     assert stopped >= {"registry.sqlite", "shards", "indexes"}
 
 

@@ -265,7 +265,6 @@ def test_a_failure_is_one_clear_line(
         ("scan photos", 2),
         ("embed", 1),
         ("index build", 1),
-        pytest.param("train sift", 1, marks=pytest.mark.usefixtures("prefect_server")),
         ("reembed", 1),
         ("gc --delete", 1),
         ("doctor --fix", 1),
@@ -278,6 +277,19 @@ def test_a_folder_of_photos_is_not_touched_where_it_is_named_as_the_library(
     imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos.parent)
+    assert_not_touched(imgrec, photos, command, code)
+
+
+@pytest.mark.usefixtures("through_prefect")
+@pytest.mark.parametrize(("command", "code"), [("ingest photos", 2), ("train sift", 1)])
+def test_no_flow_touches_it_either(
+    imgrec: Imgrec, photos: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert_not_touched(imgrec, photos, command, code)
+
+
+def assert_not_touched(imgrec: Imgrec, photos: Path, command: str, code: int) -> None:
     before = sorted(photos.parent.rglob("*"))
     ran = imgrec(*command.split(), "--library", "photos")
     assert (ran.code, ran.err.count("\n")) == (code, 1)

@@ -1,5 +1,7 @@
 """An index that is dropped is gone, and nothing else is."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,17 @@ from tests.search.libraries import PARAMETERS, ingest
 BOTH = ["color", "combo_color_sift", "sift"]
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    library = make_library(tmp_path).with_modalities(("color", "sift"))
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    library = make_library(tmp_path_factory.mktemp("pristine")).with_modalities(("color", "sift"))
     ingest(library)
     assert list_indexes(library.indexes_dir) == BOTH
     return library
+
+
+@pytest.fixture
+def library(pristine: Library, tmp_path: Path) -> Library:
+    return replace(pristine, root=Path(shutil.copytree(pristine.root, tmp_path / "library")))
 
 
 def indexes_with_rows(library: Library) -> list[str]:
