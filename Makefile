@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -q -m 'not slow' -n auto
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow

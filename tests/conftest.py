@@ -1,6 +1,10 @@
-"""What all tests share."""
+"""What all tests share, and how `make test` divides them among processes."""
 
 import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,18 +19,32 @@ from imgrec.storage.machine.pool import available_cpus
 settings.register_profile("imgrec", derandomize=True, deadline=None, database=None)
 settings.load_profile("imgrec")
 
-# More workers would wait for the one that has the tests of Prefect, and each takes a GB where models run.
-MAX_WORKERS = 6
+# More would wait for the one that has the tests of Prefect, and each takes two GB where models run.
+MAX_PROCESSES = 6
+ASKS_FOR_A_SERVER = re.compile(r"through_prefect|prefect_server|prefect_launcher|\bserver_environment")
 
 
-@pytest.hookimpl(optionalhook=True)  # one file's tests run without xdist
+@pytest.hookimpl(optionalhook=True)  # without xdist, tests run in one process
 def pytest_xdist_auto_num_workers() -> int:
-    return min(available_cpus(), MAX_WORKERS)
+    return min(available_cpus(), MAX_PROCESSES)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker have all tests of a file, whose fixtures they share, and one all that need the Prefect server."""
-    for item in items:
-        needs_server = "prefect_server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("prefect" if needs_server else item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give one process all tests of a file, whose fixtures they share, and one all files that need a Prefect server.
+
+    (`--dist loadgroup` would do it by markers; xdist 3.8 does not find them with pytest 9.2.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServerAndFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "prefect" if _asks_for_a_server(config.rootpath / file) else file
+
+    return ByServerAndFile(config, log)
+
+
+@cache
+def _asks_for_a_server(file: Path) -> bool:
+    return bool(ASKS_FOR_A_SERVER.search(file.read_text()))

@@ -1,5 +1,6 @@
 """An ingest: what Prefect and MLflow see of it, and what survives their failures."""
 
+import errno
 import os
 import sqlite3
 from concurrent.futures.process import BrokenProcessPool
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 import yaml
 from prefect import Flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterId,
 )
+from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.flows import load_flow_from_entrypoint
 
@@ -24,11 +26,14 @@ from imgrec.flows.pipeline import chunks
 from imgrec.flows.pipeline.report import RunReport
 from imgrec.flows.search_images import search_images
 from imgrec.search import Searcher
+from imgrec.storage import scan
 from imgrec.storage.errors import LibraryLockedError
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.scan import ScanReport
 from imgrec.storage.shards import list_shards, read_shard
+from imgrec.tasks import steps
 from imgrec.tasks.retrying import is_passing
 from tests.plain import ingest
 from tests.storage.pictures import wait_for_another_ctime
@@ -53,7 +58,7 @@ def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> No
 
 
 def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -> None:
-    def vectors(name: str, **settings: int) -> dict[str, bytes]:
+    def vectors(name: str, **settings: Any) -> dict[str, bytes]:
         ingest(photos, tmp_path / name, **settings)
         with Registry.open_for_reading(tmp_path / name / "registry.sqlite") as registry:
             return dict(
@@ -69,10 +74,7 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
     report = ingest_images(photos, library, settings={"batch_size": 1})
     assert embedded(report) == 6
     with get_client(sync_client=True) as client:
-        (newest,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
-        tasks = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])), sort=TaskRunSort.ID_DESC, limit=50
-        )
+        newest, tasks = newest_run(client)
         artifacts = client.request(
             "POST",
             "/artifacts/filter",
@@ -86,6 +88,33 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
     assert len([name for name in names if name.startswith("embed")]) == 2
     assert {"index color", f"scan {photos}", "log imgrec-ingest to MLflow"} <= set(names)
     assert [artifact["data"] for artifact in artifacts] == [100.0]
+
+
+def newest_run(client: SyncPrefectClient) -> tuple[FlowRun, list[TaskRun]]:
+    """The flow run that started last, and its task runs."""
+    (newest,) = client.read_flow_runs(limit=1, sort=FlowRunSort.START_TIME_DESC)
+    its_own = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
+    return newest, client.read_task_runs(flow_run_filter=its_own, sort=TaskRunSort.ID_DESC, limit=50)
+
+
+@pytest.mark.usefixtures("through_prefect")
+def test_a_step_that_failed_for_a_passing_reason_is_tried_again_in_its_task_run(
+    photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError(errno.EIO, "Input/output error")])
+
+    def scan_photos(*arguments: Any, **named: Any) -> ScanReport:
+        for error in failures:
+            raise error
+        return scan.scan_photos(*arguments, **named)
+
+    monkeypatch.setattr(steps, "scan_photos", scan_photos)
+    assert ingest_images(photos, library).images["ok"] == 6
+    with get_client(sync_client=True) as client:
+        _, tasks = newest_run(client)
+    tries = {run.name: (run.run_count, run.state_name) for run in tasks}
+    assert tries[f"scan {photos}"] == (2, "Completed")
+    assert {count for count, _ in tries.values()} == {1, 2}
 
 
 @pytest.mark.usefixtures("own_mlflow")

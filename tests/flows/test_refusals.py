@@ -183,8 +183,19 @@ def test_a_read_only_disk_is_searched_and_not_written(
     check(library, album, {})
 
 
-@pytest.mark.parametrize("files", [24, 32])
+@pytest.mark.parametrize("files", [16, 18])
 def test_too_few_open_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
+    assert_too_few_files_are_told(launcher, album, tmp_path, files)
+
+
+@pytest.mark.parametrize("files", [24, 32])
+def test_too_few_open_files_are_told_through_prefect_too(
+    prefect_launcher: Launcher, album: Album, tmp_path: Path, files: int
+) -> None:
+    assert_too_few_files_are_told(prefect_launcher, album, tmp_path, files)
+
+
+def assert_too_few_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
     ended = ingest(launcher, album, tmp_path / "library", limits={"RLIMIT_NOFILE": files})
     assert ended.code == 1
     last = ended.err.splitlines()[-1]  # where it is the fork server that starves, that says so too
