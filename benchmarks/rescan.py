@@ -106,7 +106,7 @@ def prefect_server() -> Iterator[dict[str, str]]:
     """Run a Prefect server; yield the variables that name it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-    command = [Path(sys.executable).parent / "prefect", "server", "start", "--port", port]
+    command = [str(Path(sys.executable).parent / "prefect"), "server", "start", "--port", port]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, env=clean_environment(), stdout=quiet, stderr=quiet) as process:
         try:
