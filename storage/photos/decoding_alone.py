@@ -49,7 +49,9 @@ def main() -> None:
         refusal = error if isinstance(error, ImageError) else decoder_failure(error, 0)
         sys.stdout.write(json.dumps([refusal.status, str(refusal)]))
         sys.exit(_REFUSED)
-    np.save(sys.stdout.buffer, pixels)
+    array = BytesIO()  # into a pipe, NumPy does not save: it asks where in the file it is
+    np.save(array, pixels)
+    sys.stdout.buffer.write(array.getbuffer())
 
 
 if __name__ == "__main__":
