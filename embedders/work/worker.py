@@ -23,6 +23,7 @@ from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
@@ -145,7 +146,7 @@ def _read_unchanged(root: Path, pending: Pending) -> bytes:
         data, status = read_regular(root / pending.path, follow_symlink=False)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
-    same_stat = (len(data), status.st_mtime_ns, status.st_ctime_ns) == pending[2:]
+    same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]
     if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
         raise ImageChangedError(pending.path)
     return data

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from imgrec.storage.registry.database import storable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
@@ -18,6 +20,11 @@ class FoundFile(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+    @classmethod
+    def of(cls, path: str, size: int, status: os.stat_result) -> Self:
+        """Describe a file as the registry keeps it: times that it cannot hold are the nearest ones that it can."""
+        return cls(path, size, storable(status.st_mtime_ns), storable(status.st_ctime_ns))
 
 
 @dataclass
@@ -59,21 +66,20 @@ def walk_photos(root: Path, report: WalkReport) -> Iterator[FoundFile]:
         below = []
         for entry in found:
             name = entry.name
-            if entry.is_symlink():
-                report.other_files["symlink"] += 1
-            elif entry.is_dir(follow_symlinks=False):
-                below.append(prefix + name)
-            elif (suffix := os.path.splitext(name)[1].lower()) not in suffixes or name.startswith("._"):
-                report.other_files[suffix or "no suffix"] += 1
-            elif entry.is_file(follow_symlinks=False):
-                try:
+            try:
+                if entry.is_symlink():
+                    report.other_files["symlink"] += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    below.append(prefix + name)
+                elif (suffix := os.path.splitext(name)[1].lower()) not in suffixes or name.startswith("._"):
+                    report.other_files[suffix or "no suffix"] += 1
+                elif entry.is_file(follow_symlinks=False):
                     stat = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue  # deleted since the folder was listed
-                except OSError as error:
-                    report.unreadable_folders[prefix + name] = error.strerror or str(error)
-                    continue
-                yield FoundFile(prefix + name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            else:
-                report.other_files["device, socket or pipe"] += 1
+                    yield FoundFile.of(prefix + name, stat.st_size, stat)
+                else:
+                    report.other_files["device, socket or pipe"] += 1
+            except FileNotFoundError:
+                continue  # deleted since the folder was listed
+            except OSError as error:
+                report.unreadable_folders[prefix + name] = error.strerror or str(error)
         folders.extend(reversed(below))

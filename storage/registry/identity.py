@@ -19,6 +19,8 @@ from imgrec.storage.shards import OF_ONE_MODALITY
 # A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
 # 2 s is the coarsest grain in use (FAT).
 CLOCK_GRAIN_NS = 2_000_000_000
+# A file dated later than that was dated so by hand, not by a clock that is ahead: a change would date it anew.
+CLOCK_AHEAD_NS = 24 * 3600 * 1_000_000_000
 _ROWS = 10_000
 
 
@@ -70,13 +72,13 @@ def compare(connection: sqlite3.Connection, unreadable_folders: Sequence[str] = 
               SELECT 1 FROM images AS i WHERE ifnull(i.raw_path, i.path) = seen.key AND i.missing_since IS NULL
                 AND i.size = seen.size AND i.mtime_ns = seen.mtime_ns AND i.ctime_ns = seen.ctime_ns
                 AND i.content_hash IS NOT NULL AND i.status <> '{UNREADABLE}'
-                AND i.mtime_ns < i.hashed_ns - {CLOCK_GRAIN_NS})"""
+                AND i.hashed_ns > 0 AND {_is_settled("i")})"""
     )
     connection.execute(
         f"""UPDATE seen SET state = 'read' WHERE state IS NULL AND EXISTS (
               SELECT 1 FROM probes AS p WHERE p.key = seen.key AND p.size = seen.size
                 AND p.mtime_ns = seen.mtime_ns AND p.ctime_ns = seen.ctime_ns
-                AND p.content_hash IS NOT NULL AND p.mtime_ns < p.hashed_ns - {CLOCK_GRAIN_NS})"""
+                AND p.content_hash IS NOT NULL AND {_is_settled("p")})"""
     )
     connection.execute("DROP TABLE IF EXISTS temp.gone")
     connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
@@ -98,6 +100,12 @@ def compare(connection: sqlite3.Connection, unreadable_folders: Sequence[str] = 
     ).fetchone()
     connection.execute("COMMIT")
     return Comparison(*counts)
+
+
+def _is_settled(table: str) -> str:
+    """Whether the mtime of a row would be another one if the file had changed since it was read."""
+    time, read = f"{table}.mtime_ns", f"{table}.hashed_ns"
+    return f"{time} NOT BETWEEN {read} - {CLOCK_GRAIN_NS} AND {read} + {CLOCK_AHEAD_NS}"
 
 
 def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[str]]:

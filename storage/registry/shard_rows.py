@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 from imgrec.storage.names import vector_table
+from imgrec.storage.registry.database import storable
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import Failure, Shard
 
@@ -27,7 +28,7 @@ def record_shard(registry: Registry, path: str, shard: Shard, file: os.stat_resu
         "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
-            *(file.st_size, file.st_ctime_ns),
+            *(file.st_size, storable(file.st_ctime_ns)),
         ),
     )
 
