@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.stderr import native_message_of, take_native_messages
 from imgrec.storage.photos.limits import limit
+from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -40,6 +41,8 @@ _TRANSPOSE = {
 
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
+# Beyond this one, Pillow refuses a picture for its texts or its profile; 1 MB is less than some have.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_CHUNK_BYTES
 # It logs some damage as errors, without the picture's name, which would reach the terminal as they are.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -58,12 +61,23 @@ def read_header(data: bytes) -> Header:
     Raises:
         ImageError: `empty`, `not_an_image`, or `corrupt`.
     """
+    try:
+        return _read_header(data)
+    except ImageError as error:
+        if error.status != "corrupt" or not (repaired := repairs(data)):
+            raise
+    return _read_header(repaired[0])
+
+
+def _read_header(data: bytes) -> Header:
     with _opened(data) as image:
         return Header(image.width, image.height, image.format or "")
 
 
 def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
     """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white, first frame.
+
+    What is damaged in a file without harm to its pixels does not matter (`imgrec.storage.photos.repairs`).
 
     JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that keeps both sides at least `min_side`
     pixels long (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.Image.draft). The scale
@@ -72,6 +86,18 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
     Raises:
         ImageError: `empty`, `not_an_image`, `corrupt` (truncated files included), or `too_large`.
     """
+    try:
+        return _decode(data, min_side, max_megapixels)
+    except ImageError as error:
+        if error.status != "corrupt" or not (repaired := repairs(data)):
+            raise
+        pixels, *others = (_decode(each, min_side, max_megapixels) for each in repaired)
+        if not all(np.array_equal(other, pixels) for other in others):
+            raise
+        return pixels
+
+
+def _decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
     with _opened(data) as image:
         if image.format in ("JPEG", "MPO"):
             image.draft("RGB", (min_side, min_side))
@@ -81,7 +107,7 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
         try:
             image.load()
             if image.format in ("JPEG", "MPO") and _is_padded(image, data):
-                raise EOFError("a part of its data is missing, though it has an end")
+                raise EOFError("a part of its data is missing")
             return _rgb_pixels(_orient(image))
         except MemoryError:
             raise
@@ -172,7 +198,8 @@ def _is_padded(image: Image.Image, data: bytes) -> bool:
         with suppress(cv2.error):  # a picture too large for it
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
 
-    return "JPEG" in native_message_of(decode_quickly)
+    said = native_message_of(decode_quickly)
+    return "JPEG" in said and "extraneous bytes" not in said  # which are too many, and after the picture
 
 
 def _orient(image: Image.Image) -> Image.Image:
