@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.stderr import native_message_of, take_native_messages
+from imgrec.storage.photos.deep import Levels, is_deep, levels_of, strips
 from imgrec.storage.photos.limits import limit
 from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
@@ -24,7 +25,8 @@ ORIENTATION_TAG = 0x0112
 # A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 _REASON_LENGTH = 300
-_STRIP_PIXELS = 2**22
+# What is over white nowhere darker than that does not show: SIFT finds nothing in it, and efficientnet little.
+WHITE, _NEARLY_WHITE, _GREY = 255, 248, 128
 # Pillow hands libtiff bytes under this name.
 _LIBTIFF_NAME = "tempfile.tif: "
 # What Pillow says of a width or height of nothing, and of any failure of libtiff.
@@ -75,7 +77,7 @@ def _read_header(data: bytes) -> Header:
 
 
 def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white, first frame.
+    """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white (white art over grey), first frame.
 
     What is damaged in a file without harm to its pixels does not matter (`imgrec.storage.photos.repairs`).
 
@@ -213,59 +215,31 @@ def _orient(image: Image.Image) -> Image.Image:
 
 
 def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert in strips, so that a large picture takes little more memory than its pixels."""
-    white = _white(image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top, bottom, strip in _strips(image):
-        pixels[top:bottom] = np.asarray(_to_rgb(strip, white))
+    """Convert to RGB over white, or over mid-grey what does not show on white."""
+    levels = levels_of(image) if is_deep(image) else None
+    pixels = _convert(image, levels, WHITE)
+    if image.has_transparency_data and pixels.min() >= _NEARLY_WHITE:
+        on_grey = _convert(image, levels, _GREY)
+        if (on_grey != _GREY).any():  # it is not all transparent
+            return on_grey
     return pixels
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
-    rows = max(1, _STRIP_PIXELS // image.width)
-    if rows >= image.height:
-        yield 0, image.height, image
-        return
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        yield top, bottom, image.crop((0, top, image.width, bottom))
+def _convert(image: Image.Image, levels: Levels | None, background: int) -> NDArray[np.uint8]:
+    """Convert in strips, so that a large picture takes little more memory than its pixels."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in strips(image):
+        rgb = _to_rgb(strip, background) if levels is None else levels.to_rgb(strip, background)
+        pixels[top : top + strip.height] = np.asarray(rgb)
+    return pixels
 
 
-def _to_rgb(image: Image.Image, white: float) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if _is_deep(image):
-        values = np.asarray(image)
-        grey = np.clip(_finite(values) * (255.0 / white) + 0.5, 0, 255).astype(np.uint8)
-        if (transparent := image.info.get("transparency")) is not None:
-            grey[values == transparent] = 255
-        return Image.fromarray(grey).convert("RGB")
+def _to_rgb(image: Image.Image, background: int) -> Image.Image:
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
-        background = Image.new("RGBA", foreground.size, "white")
-        return Image.alpha_composite(background, foreground).convert("RGB")
-    return image.convert("RGB")
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether it is one channel of integers of more than 8 bits, or of floats in [0, 1] or [0, 255]."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _white(image: Image.Image) -> float:
-    """The value that is white."""
-    if not _is_deep(image):
-        return 255.0
-    if image.mode.startswith("I;16"):
-        return 65_535.0
-    largest = max(float(_finite(np.asarray(strip)).max(initial=0.0)) for _, _, strip in _strips(image))
-    if image.mode == "F":
-        return 255.0 if largest > 1.0 else 1.0
-    return 65_535.0 if largest > 255.0 else 255.0
-
-
-def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+        behind = Image.new("RGBA", foreground.size, (background, background, background, 255))
+        return Image.alpha_composite(behind, foreground).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:
