@@ -2,10 +2,11 @@
 
 import io
 import logging
+import re
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
-from imgrec.storage.machine.stderr import native_message_of, take_native_messages
+from imgrec.storage.machine.stderr import take_native_messages
 from imgrec.storage.photos.deep import Levels, is_deep, levels_of, strips
 from imgrec.storage.photos.limits import limit
 from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
@@ -40,6 +41,9 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_PILLOW = r"(PIL|pillow_heif)\b"
+_FILTER = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -111,7 +115,7 @@ def _decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uin
             if image.format in ("JPEG", "MPO") and _is_padded(image, data):
                 raise EOFError("a part of its data is missing")
             return _rgb_pixels(_orient(image))
-        except MemoryError:
+        except (MemoryError, ImageError):
             raise
         except Exception as error:
             said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
@@ -135,9 +139,19 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise ImageError("empty", "the file is empty")
     _register_heif()
     take_native_messages()  # of the picture before
-    # Pillow warns of oddities (a damaged EXIF block) that are no reason to refuse a picture.
-    with warnings.catch_warnings(action="ignore"), _open(data) as image:
+    _hush_pillow()
+    with np.errstate(all="ignore"), _open(data) as image:  # NaN in a TIFF of floats
         yield image
+
+
+def _hush_pillow() -> None:
+    """Ignore what Pillow warns of: oddities (a damaged EXIF block) that are no reason to refuse a picture.
+
+    By a filter that stays. `warnings.catch_warnings` changes the filters of all threads, and then puts back what may be
+    another thread's.
+    """
+    if _FILTER not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -187,20 +201,20 @@ def _formats() -> tuple[str, ...]:
 def _is_padded(image: Image.Image, data: bytes) -> bool:
     """Whether libjpeg ran out of data before the end of the picture; Pillow drops its warning.
 
-    It fills the rest with middle grey. Where there is some in the last corner, OpenCV is asked, which lets libjpeg
-    complain: a picture may as well be grey there.
+    It fills the rest with middle grey. Where there is some in the last corner, libjpeg's complaint is asked for: a
+    picture may as well be grey there.
     """
     corner = image.getpixel((image.width - 1, image.height - 1))
     values = corner if isinstance(corner, tuple) else (corner,)
     if any(value not in (127, 128) for value in values):
         return False
-    import cv2
+    # Imports OpenCV, which a header or a search by id do without.
+    from imgrec.storage.photos.libjpeg import libjpeg_complaint
 
-    def decode_quickly() -> None:
-        with suppress(cv2.error):  # a picture too large for it
-            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-
-    said = native_message_of(decode_quickly)
+    try:
+        said = libjpeg_complaint(data)
+    except WorkerDiedError as death:
+        raise decoder_failure(death, 0) from death
     return "JPEG" in said and "extraneous bytes" not in said  # which are too many, and after the picture
 
 
