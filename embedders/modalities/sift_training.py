@@ -5,8 +5,8 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.errors import TooFewImagesError
 from imgrec.embedders.modalities.sift import Floats, describe
 from imgrec.embedders.modalities.sift_codebook import SiftModel
@@ -59,13 +59,8 @@ def train_model(descriptors: Sequence[Floats]) -> SiftModel:
         raise TooFewImagesError(f"{len(sample):,} keypoints are too few to learn {WORDS} visual words from")
     order = np.random.default_rng(_SEED).permutation(len(sample))[:MAX_DESCRIPTORS]
     sample = sample[np.sort(order)]
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            return _fit(sample)
-    finally:
-        faiss.omp_set_num_threads(threads)
+    with one_thread():
+        return _fit(sample)
 
 
 def _fit(sample: Floats) -> SiftModel:
