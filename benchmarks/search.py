@@ -35,7 +35,7 @@ K = 10
 def measure_warm(root: str, queries: int) -> dict[str, float]:
     """Median seconds of a query, by side."""
     with Searcher(root) as searcher:
-        manifest = searcher._reader.manifest
+        manifest = searcher._serving.open.manifest
         segment = IndexFolder(searcher.library.indexes_dir, searcher.index).segment_dir(manifest.segments[0].name)
         index = faiss.read_index(os.fspath(segment / "index.faiss"))
         parameters = faiss.SearchParametersHNSW(efSearch=searcher.ef_search)

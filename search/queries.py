@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec.embedders.base import Embedder, LearnedEmbedder, TextEmbedder, are_vectors
+from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
+from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.fusion import COMBINED
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
@@ -21,6 +22,7 @@ from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.registry_pool import RegistryPool
 
 _ID = re.compile(r"id:(\d+)")
 _LARGEST_ID = 2**63 - 1  # SQLite's
@@ -45,7 +47,7 @@ class Limits:
 
 
 class QueryEmbedder:
-    """Makes the vectors of queries, as one version of an index wants them.
+    """Makes the vectors of queries, as one version of an index wants them, in any number of threads.
 
     `fingerprints` are those of the version's modalities and of all others that the library has.
 
@@ -54,10 +56,16 @@ class QueryEmbedder:
     """
 
     def __init__(
-        self, library: Library, registry: Registry, index: str, manifest: Manifest, limits: Limits, machine: Machine
+        self,
+        library: Library,
+        registries: RegistryPool,
+        index: str,
+        manifest: Manifest,
+        limits: Limits,
+        machine: Machine,
     ) -> None:
         self._library = library
-        self._registry = registry
+        self._registries = registries
         self._index = index
         self._members = manifest.members
         self._decode_min_side = manifest.vector_settings["decode_min_side"]
@@ -108,7 +116,8 @@ class QueryEmbedder:
     def file_of(self, query: str) -> Path:
         """The file of a query that was answered: the path itself, or the photo of `id:N`."""
         if matched := _ID.fullmatch(query):
-            row = self._registry.images([int(matched[1])])[int(matched[1])]
+            with self._registries.reader() as registry:
+                row = registry.images([int(matched[1])])[int(matched[1])]
             return Path(self._library.images_root) / row.file_path
         return _path(query)
 
@@ -128,10 +137,7 @@ class QueryEmbedder:
             raise QueryError(f"query {printable(query)}: {error}") from error
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        for embedder in wanted:
-            if isinstance(embedder, LearnedEmbedder):
-                embedder.load(self._machine)
-        rows = {embedder.spec.name: embedder.embed([pixels]) for embedder in wanted}
+        rows = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
         vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
@@ -147,7 +153,7 @@ class QueryEmbedder:
                     f"index {self._index} does not read text ({member.modality} does not): "
                     f"search index {text_index(self._library)}"
                 )
-            row = embedder.embed_texts([text], self._machine)
+            row = embed_text(embedder, text, self._machine)
             if not are_vectors(row)[0]:
                 raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
             vectors[member.modality] = row[0]
@@ -155,19 +161,23 @@ class QueryEmbedder:
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
         vectors = {}
-        for modality, fingerprint in self.fingerprints.items():
-            stored = self._registry.vector(modality, fingerprint, image_id)
-            if stored is not None:
-                vectors[modality] = stored
-        if any(member.modality in vectors for member in self._members):
-            return vectors
-        if not self._registry.images([image_id]):
-            raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
+        with self._registries.reader() as registry:
+            for modality, fingerprint in self.fingerprints.items():
+                stored = registry.vector(modality, fingerprint, image_id)
+                if stored is not None:
+                    vectors[modality] = stored
+            if any(member.modality in vectors for member in self._members):
+                return vectors
+            raise self._no_vector(registry, query, image_id)
+
+    def _no_vector(self, registry: Registry, query: str, image_id: int) -> QueryError:
+        if not registry.images([image_id]):
+            return QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
         needed = " or ".join(member.modality for member in self._members)
-        found = [self._registry.vector_failure(self.fingerprints[m.modality], image_id) for m in self._members]
+        found = [registry.vector_failure(self.fingerprints[m.modality], image_id) for m in self._members]
         reasons = dict.fromkeys(f"{failure[1]} ({failure[0]})" for failure in found if failure)
         why = f": {'; '.join(reasons)}" if reasons else "; see `imgrec failures`"
-        raise QueryError(f"query {query}: this image has no {needed} vector{why}")
+        return QueryError(f"query {query}: this image has no {needed} vector{why}")
 
 
 def default_index(indexes_dir: Path) -> str:

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgrec.embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
+from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Prepared, TextEmbedder, Vectors
 from imgrec.embedders.devices import is_out_of_memory
 from imgrec.embedders.errors import DeviceMemoryError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.parts import Part
 
-# Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
+# Two chunks may be under way in one process, or searches in many threads; each pass uses all cores, or the one GPU.
 _one_at_a_time = threading.Lock()
 # How many images at once a device turned out to hold, by fingerprint and device: the next chunk need not find out.
 _held: dict[tuple[str, str], int] = {}
@@ -106,6 +106,28 @@ class ForwardStage:
                 "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",
                 embedder.spec.name, tried, self._batch_size,
             )  # fmt: skip
+
+
+def embed_picture(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vectors:
+    """Embed one picture (H, W, 3) into a row (1, dim), at once and in any thread; models are loaded, and take turns.
+
+    Raises:
+        DeviceError: the device is not there.
+        DeviceMemoryError: it has no memory for the model.
+        ModelFileError: weights are missing or damaged.
+    """
+    if not isinstance(embedder, LearnedEmbedder):
+        return embedder.embed([pixels])
+    prepared = embedder.prepare(pixels)[np.newaxis]
+    with _one_at_a_time, _telling_no_room(embedder):
+        embedder.load(machine)
+        return embedder.forward(embedder.send(prepared))
+
+
+def embed_text(embedder: TextEmbedder, text: str, machine: Machine) -> Vectors:
+    """Embed words into a row (1, dim), as `embed_picture` does a picture."""
+    with _one_at_a_time:
+        return embedder.embed_texts([text], machine)
 
 
 @contextmanager

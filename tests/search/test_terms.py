@@ -123,7 +123,7 @@ def test_pictures_are_mixed_in_every_modality_of_a_combination(library: Library,
         photos = Path(library.images_root)
         terms = parse_terms([], [str(photos / "rocket.jpg")], [str(photos / "china.jpg")])
         (first, *_) = searcher.search_terms(terms, 20).hits
-        weights = {member.modality: member.weight for member in searcher._members}
+        weights = {member.modality: member.weight for member in searcher._serving.open.members}
         assert first.score == pytest.approx(sum(weights[name] * (score or 0) for name, score in first.scores.items()))
         assert first.path == "rocket.jpg"
 
