@@ -2,9 +2,7 @@
 
 import io
 import logging
-import re
 import struct
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,6 +13,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
+from imgrec.storage.machine.quiet import ignore_warnings
 from imgrec.storage.machine.stderr import take_native_messages
 from imgrec.storage.photos.deep import Levels, is_deep, levels_of, strips
 from imgrec.storage.photos.limits import limit
@@ -43,7 +42,6 @@ _TRANSPOSE = {
 }
 
 _PILLOW = r"(PIL|pillow_heif)\b"
-_FILTER = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -139,19 +137,9 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise ImageError("empty", "the file is empty")
     _register_heif()
     take_native_messages()  # of the picture before
-    _hush_pillow()
+    ignore_warnings(_PILLOW)  # oddities (a damaged EXIF block) that are no reason to refuse a picture
     with np.errstate(all="ignore"), _open(data) as image:  # NaN in a TIFF of floats
         yield image
-
-
-def _hush_pillow() -> None:
-    """Ignore what Pillow warns of: oddities (a damaged EXIF block) that are no reason to refuse a picture.
-
-    By a filter that stays. `warnings.catch_warnings` changes the filters of all threads, and then puts back what may be
-    another thread's.
-    """
-    if _FILTER not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_PILLOW)
 
 
 def _open(data: bytes) -> Image.Image:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from imgrec.search import Searcher, serving
 from imgrec.search.errors import QueryError, SearcherClosedError
+from imgrec.search.indexes import reader
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.storage.library import Library
@@ -135,7 +136,7 @@ def test_a_version_by_other_code_leaves_index_and_embedder_as_they_are(
 ) -> None:
     """It is tried once and not at every query, until there is another one."""
     tries: list[IndexFolder] = []
-    open_reader = serving.open_reader
+    open_reader = reader.open_reader
 
     def open_and_count(folder: IndexFolder) -> IndexReader:
         tries.append(folder)
@@ -167,7 +168,7 @@ def test_what_could_not_be_taken_up_is_tried_again_later(
 ) -> None:
     monkeypatch.setattr(serving, "TRY_AGAIN_AFTER_S", 0.05)
     refused = [OSError(24, "Too many open files")]
-    open_reader = serving.open_reader
+    open_reader = reader.open_reader
 
     def open_if_not_refused(folder: IndexFolder) -> IndexReader:
         if refused:
