@@ -83,7 +83,7 @@ def test_files_of_the_users_that_have_our_names_are_in_nobodys_way(tmp_path: Pat
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     for command in (
         [sys.executable, "search.py"],
-        [Path(sys.executable).parent / "imgrec", "--help"],
+        [str(Path(sys.executable).parent / "imgrec"), "--help"],
         [sys.executable, "-c", "import imgrec.embedders.work.worker, imgrec.flows.pipeline.ingesting"],
     ):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
