@@ -15,12 +15,10 @@ from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.fusion import COMBINED
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.pictures import Picture, name_of, path_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
-from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
-from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
-from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.registry_pool import RegistryPool
 
@@ -83,15 +81,15 @@ class QueryEmbedder:
                     "run `imgrec ingest`"
                 )
 
-    def embed(self, query: str, all_scores: bool = False) -> Query:
-        """Take the vectors of `id:N` from the registry; decode and embed the picture at any other path.
+    def embed(self, query: Picture, all_scores: bool = False) -> Query:
+        """Take the vectors of `id:N` from the registry; decode and embed any other picture.
 
         With `all_scores` a picture is embedded in every modality of the library, not only in the index's.
 
         Raises:
             QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
         """
-        if matched := _ID.fullmatch(query):
+        if isinstance(query, str) and (matched := _ID.fullmatch(query)):
             return Query(query, self._stored(query, min(int(matched[1]), _LARGEST_ID)))
         return self._embed_picture(query, all_scores)
 
@@ -119,30 +117,20 @@ class QueryEmbedder:
             with self._registries.reader() as registry:
                 row = registry.images([int(matched[1])])[int(matched[1])]
             return Path(self._library.images_root) / row.file_path
-        return _path(query)
+        return path_of(query)
 
-    def _embed_picture(self, query: str, all_scores: bool) -> Query:
-        started = time.perf_counter()
-        try:
-            data, _ = read_regular(_path(query))
-            pixels = decode_safely(
-                data, self._decode_min_side, self._limits.max_megapixels, self._limits.decode_timeout_s
-            )
-        except OSError as error:
-            raise QueryError(
-                f"query {printable(query)} cannot be read ({error.strerror or error}): "
-                "give the path of an image, or id:N for an image of the library"
-            ) from error
-        except ImageError as error:
-            raise QueryError(f"query {printable(query)}: {error}") from error
+    def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
+        started, name = time.perf_counter(), name_of(query)
+        limits = self._limits
+        pixels = pixels_of(query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s)
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
         rows = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
         vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
-            raise QueryError(f"query {printable(query)}: {self._index} finds nothing in this picture to search for")
-        return Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+            raise QueryError(f"query {printable(name)}: {self._index} finds nothing in this picture to search for")
+        return Query(name, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
     def _embed_text(self, text: str) -> Query:
         started = time.perf_counter()
@@ -211,10 +199,3 @@ def text_index(library: Library) -> str:
         f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library {library.root}` "
         "makes one"
     )
-
-
-def _path(query: str) -> Path:
-    try:
-        return Path(query).expanduser()
-    except RuntimeError:  # ~name of nobody: then it is a file of that name
-        return Path(query)

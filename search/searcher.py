@@ -1,6 +1,5 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from imgrec.search.errors import QueryError
 from imgrec.search.fusion import combine
 from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
@@ -82,10 +82,9 @@ class Searcher:
     def ef_search(self) -> int:
         return self._ef_of(self._serving.open)
 
-    def search(
-        self, queries: Sequence[str | os.PathLike[str]], top_k: int = 10, all_scores: bool = False
-    ) -> list[Answer]:
-        """Find the `top_k` images most like each query: the path of an image file, or `id:N` of the library.
+    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+        """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
+        ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
         the index's; those of `id:N` always do.
@@ -94,7 +93,7 @@ class Searcher:
             QueryError: a query is neither a readable image nor a known id.
         """
         current = self._serving.current()
-        prepared = [current.queries.embed(os.fspath(query), all_scores) for query in queries]
+        prepared = [current.queries.embed(query, all_scores) for query in queries]
         return [self._answer(current, query, top_k) for query in prepared]
 
     def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
