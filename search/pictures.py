@@ -51,8 +51,12 @@ def pixels_of(picture: Picture, min_side: int, max_megapixels: float, decode_tim
         raise QueryError(f"query {printable(name_of(picture))}: {error}") from error
 
 
-def path_of(query: str) -> Path:
-    """The path that a query names, `~` expanded."""
+def file_of(picture: Picture) -> str | None:
+    """The absolute path of a query's file; None where it was given no file by name."""
+    return str(_path_of(os.fspath(picture)).absolute()) if isinstance(picture, str | os.PathLike) else None
+
+
+def _path_of(query: str) -> Path:
     try:
         return Path(query).expanduser()
     except RuntimeError:  # ~name of nobody: then it is a file of that name
@@ -63,7 +67,7 @@ def _read(picture: str | os.PathLike[str] | bytes | BinaryIO) -> bytes:
     if isinstance(picture, bytes):
         return picture
     if isinstance(picture, str | os.PathLike):
-        return read_regular(path_of(os.fspath(picture)))[0]
+        return read_regular(_path_of(os.fspath(picture)))[0]
     data = picture.read()
     if not isinstance(data, bytes):
         raise QueryError(f"query {name_of(picture)} is open as text: open it in binary mode, as in open(path, 'rb')")

@@ -12,10 +12,9 @@ from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
-from imgrec.search.fusion import COMBINED
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.segment import Vectors
-from imgrec.search.pictures import Picture, name_of, path_of, pixels_of
+from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.library import Library
 from imgrec.storage.photos.paths import printable
@@ -28,10 +27,11 @@ _LARGEST_ID = 2**63 - 1  # SQLite's
 
 @dataclass(frozen=True)
 class Query:
-    """One query's vectors, (dim,) each, by modality, and the milliseconds that they took."""
+    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took."""
 
     text: str
     vectors: Mapping[str, Vectors]
+    file: str | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
 
@@ -90,7 +90,8 @@ class QueryEmbedder:
             QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
         """
         if isinstance(query, str) and (matched := _ID.fullmatch(query)):
-            return Query(query, self._stored(query, min(int(matched[1]), _LARGEST_ID)))
+            image_id = min(int(matched[1]), _LARGEST_ID)
+            return Query(query, self._stored(query, image_id), self._file_of(image_id))
         return self._embed_picture(query, all_scores)
 
     def embed_terms(self, terms: Sequence[Term]) -> Query:
@@ -107,17 +108,15 @@ class QueryEmbedder:
         return Query(
             describe_terms(terms),
             {modality: vector for modality, vector in mixed.items() if vector is not None},
+            None,
             sum(query.decode_ms for query in prepared),
             sum(query.embed_ms for query in prepared),
         )
 
-    def file_of(self, query: str) -> Path:
-        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
-        if matched := _ID.fullmatch(query):
-            with self._registries.reader() as registry:
-                row = registry.images([int(matched[1])])[int(matched[1])]
-            return Path(self._library.images_root) / row.file_path
-        return path_of(query)
+    def _file_of(self, image_id: int) -> str | None:
+        with self._registries.reader() as registry:
+            (path,) = registry.paths([image_id])
+        return None if path is None else str(Path(self._library.images_root) / path[1])
 
     def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
         started, name = time.perf_counter(), name_of(query)
@@ -130,7 +129,7 @@ class QueryEmbedder:
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
             raise QueryError(f"query {printable(name)}: {self._index} finds nothing in this picture to search for")
-        return Query(name, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+        return Query(name, vectors, file_of(query), (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
     def _embed_text(self, text: str) -> Query:
         started = time.perf_counter()
@@ -145,7 +144,7 @@ class QueryEmbedder:
             if not are_vectors(row)[0]:
                 raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
             vectors[member.modality] = row[0]
-        return Query(text, vectors, 0.0, (time.perf_counter() - started) * 1e3)
+        return Query(text, vectors, None, 0.0, (time.perf_counter() - started) * 1e3)
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
         vectors = {}
@@ -166,13 +165,6 @@ class QueryEmbedder:
         reasons = dict.fromkeys(f"{failure[1]} ({failure[0]})" for failure in found if failure)
         why = f": {'; '.join(reasons)}" if reasons else "; see `imgrec failures`"
         return QueryError(f"query {query}: this image has no {needed} vector{why}")
-
-
-def default_index(indexes_dir: Path) -> str:
-    """The index that is searched when none is named: the combination of most modalities, or else the only one."""
-    names = list_indexes(indexes_dir)
-    combined = [name for name in names if name.startswith(COMBINED)]
-    return max(combined, key=len) if combined else names[0] if names else "color"
 
 
 def explain_no_index(library: Library, registry: Registry, index: str) -> str:

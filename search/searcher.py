@@ -12,6 +12,7 @@ from imgrec.search.errors import QueryError
 from imgrec.search.fusion import combine
 from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.names import in_order
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
 from imgrec.search.serving import OpenIndex, Serving
@@ -24,8 +25,8 @@ from imgrec.storage.registry.registry_pool import RegistryPool
 class Searcher:
     """Answers queries from a library's index. Keeps it open; a version published meanwhile is taken up by itself.
 
-    Where no index is named it is the one of most modalities, or `for_text` the one that reads text; when that becomes
-    another one, or the library gets modalities, it is followed within a second.
+    Where no index is named it is the one of most modalities that is not damaged, or `for_text` the one that reads text;
+    when that becomes another one, or the library gets modalities, it is followed within a second.
 
     Any number of threads may share one: each call answers from one version, whatever is published meanwhile. Close it
     in the end, or use it in a `with` block; calls that are under way then finish.
@@ -108,10 +109,6 @@ class Searcher:
         current = self._serving.current()
         return self._answer(current, current.queries.embed_terms(terms), top_k)
 
-    def query_file(self, query: str) -> Path:
-        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
-        return self._serving.open.queries.file_of(query)
-
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
 
@@ -135,10 +132,11 @@ class Searcher:
         id_rows = ids.tolist()
         with self._registries.reader() as registry:
             paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
+        root = f"{current.library.images_root.rstrip('/')}/"
         only = current.members[0].modality if len(current.members) == 1 else None
         return [
             [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, path[1])
+                Hit(rank, image_id, path[0], score, {only: score} if only else {}, root + path[1])
                 for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
                 if path is not None
             ]
@@ -150,6 +148,8 @@ class Searcher:
         hits = self._hits(current, _combine(current.members, query), top_k)[0]
         return Answer(
             query=query.text,
+            root=current.library.images_root,
+            file=query.file,
             index=current.folder.name,
             version=current.manifest.version,
             ef_search=self._ef_of(current),
@@ -161,8 +161,8 @@ class Searcher:
 
     def _with_scores(self, current: OpenIndex, query: Query, hits: list[Hit]) -> list[Hit]:
         """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-        modalities = dict.fromkeys([*(member.modality for member in current.members), *query.vectors])
-        missing = [modality for modality in modalities if hits and modality not in hits[0].scores]
+        modalities = {*(member.modality for member in current.members), *query.vectors}
+        missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
         if not missing:
             return hits
         ids = [hit.id for hit in hits]
@@ -175,12 +175,16 @@ class Searcher:
 
 
 def _combine(members: Sequence[Member], query: Query) -> Vectors:
-    """Return the query's (1, dim) row for an index; a modality that it lacks adds nothing."""
+    """Return the query's (1, dim) row for an index, whose product with an image's row is the score.
+
+    A modality that the query lacks is weighed out, so that it scores 1 against itself.
+    """
     found = query.vectors
     if len(members) == 1:
         return found[members[0].modality][np.newaxis]
     parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in members}
-    return combine(members, parts)
+    share = sum(member.weight for member in members if member.modality in found)
+    return combine(members, parts) / np.float32(share)
 
 
 def _score(

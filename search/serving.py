@@ -3,14 +3,17 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from imgrec.embedders.machine import Machine
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError, SearcherClosedError
-from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
+from imgrec.search.indexes.layout import IndexFolder, Manifest, Member, list_indexes
 from imgrec.search.indexes.reader import IndexReader, open_reader
-from imgrec.search.queries import Limits, QueryEmbedder, default_index, explain_no_index, text_index
+from imgrec.search.names import by_preference
+from imgrec.search.queries import Limits, QueryEmbedder, explain_no_index, text_index
 from imgrec.storage.errors import ImgrecError
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.registry.registry_pool import RegistryPool
@@ -66,14 +69,14 @@ class Serving:
         self._taking_up = threading.Lock()
         self._refused: tuple[int, int] | None = None
         self._told = ""
+        self._look_at = time.monotonic() + LOOK_EVERY_S
         library = open_library(root)
-        name = self._choose(library)
+        names = self._choose(library)
         try:
-            self._open: OpenIndex | None = self._open_index(library, name)
+            self._open: OpenIndex | None = self._open_first(library, names)
         except IndexNotFoundError as error:
             with registries.reader() as registry:
-                raise IndexNotFoundError(explain_no_index(library, registry, name)) from error
-        self._look_at = time.monotonic() + LOOK_EVERY_S
+                raise IndexNotFoundError(explain_no_index(library, registry, names[0])) from error
 
     @property
     def open(self) -> OpenIndex:
@@ -108,26 +111,48 @@ class Serving:
         self._look_at = time.monotonic() + LOOK_EVERY_S
         try:
             library = open_library(self._root)
-            folder = IndexFolder(library.indexes_dir, self._choose(library))
+            names = self._choose(library)
+            folder = IndexFolder(library.indexes_dir, names[0])
             stamp = folder.stamp()
             if stamp is not None and (library, folder.name, stamp) != (found.library, found.folder.name, found.stamp):
-                self._open = self._open_index(library, folder.name)
+                self._open = self._open_first(library, names)
         except (ImgrecError, OSError, RuntimeError, MemoryError) as error:
             self._refuse(published, error)
         else:
-            self._refused, self._told = None, ""
+            self._refused = None
 
     def _refuse(self, published: tuple[int, int] | None, error: Exception) -> None:
         self._refused = published
         self._look_at = time.monotonic() + TRY_AGAIN_AFTER_S
-        if str(error) != self._told:
-            self._told = str(error)
-            logger.warning("%s; the version before it goes on serving", error)
+        self._tell(f"{error}; the version before it goes on serving")
 
-    def _choose(self, library: Library) -> str:
+    def _tell(self, what: str) -> None:
+        """Warn once, however often the same is found."""
+        if what != self._told:
+            self._told = what
+            logger.warning("%s", what)
+
+    def _choose(self, library: Library) -> list[str]:
+        """The index to search, and what comes next where that is damaged."""
         if self._index:
-            return self._index
-        return text_index(library) if self._for_text else default_index(library.indexes_dir)
+            return [self._index]
+        if self._for_text:
+            return [text_index(library)]
+        return by_preference(list_indexes(library.indexes_dir)) or ["color"]
+
+    def _open_first(self, library: Library, names: Sequence[str]) -> OpenIndex:
+        """Open the first of these indexes that is not damaged, with a warning where that is a later one.
+
+        Raises:
+            IndexNotFoundError, IndexDamagedError: the last one is not there, or damaged too.
+        """
+        for name, instead in pairwise(names):
+            try:
+                return self._open_index(library, name)
+            except IndexDamagedError as error:
+                self._look_at = time.monotonic() + TRY_AGAIN_AFTER_S
+                self._tell(f"index {name} is damaged, and {instead} searched instead: {error}")
+        return self._open_index(library, names[-1])
 
     def _open_index(self, library: Library, name: str) -> OpenIndex:
         folder = IndexFolder(library.indexes_dir, name)

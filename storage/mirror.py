@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from imgrec.storage.errors import ShardError
+from imgrec.storage.machine.times import storable
 from imgrec.storage.names import vector_table
-from imgrec.storage.registry.database import storable
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import (
     forget_shards,

@@ -27,8 +27,8 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `Pictures`, a picture `holiday.jpg`, and a library of the first made by `imgrec.ingest`."""
     folder = tmp_path_factory.mktemp("album")
     (folder / "Pictures").mkdir()
-    for picture in real_pictures()[:6]:
-        (folder / "Pictures" / picture.name).write_bytes(picture.read_bytes())
+    for path in real_pictures()[:6]:
+        (folder / "Pictures" / path.name).write_bytes(path.read_bytes())
     with Image.open(real_pictures()[2]) as picture:
         picture.convert("RGB").save(folder / "holiday.jpg", quality=95)
     with pytest.MonkeyPatch.context() as patch:
@@ -49,15 +49,18 @@ def test_every_kind_of_query_finds_the_same_photo(album: Path) -> None:
         queries: list[Picture] = [str(path), path, path.read_bytes(), file, pixels_of(path)]
         answers = library.search(queries, top_k=3)
         (alone,) = library.search(path.read_bytes(), top_k=3)
-    first = [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0].hits]
+    first = answers[0].hits
     for answer in (*answers, alone):
-        assert [(hit.id, hit.score) for hit in answer.hits] == first
+        assert [hit.id for hit in answer.hits] == [hit.id for hit in first]
+        assert [hit.score for hit in answer.hits] == pytest.approx([hit.score for hit in first], abs=1e-6)
     best = answers[0].hits[0]
     assert best.path == real_pictures()[2].name
     assert best.score > 0.95
     height, width = pixels_of(path).shape[:2]
     names = [str(path), str(path), f"{path.stat().st_size:,} bytes", str(path), f"pixels {height} × {width} × 3"]
     assert [answer.query for answer in answers] == names
+    assert [answer.file for answer in answers] == [str(path), str(path), None, None, None]
+    assert best.file == str(album / "Pictures" / best.path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a person or a script sees of a command: lines, JSON, warnings of ours, none of the orchestrator's log."""
 
+import base64
 import json
 import logging
 import os
@@ -36,6 +37,19 @@ def visible(text: str) -> str:
     File names may hold anything.
     """
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def file_facts(file: str) -> dict[str, str | None]:
+    """Say as JSON which file is meant, so that it opens: `file`.
+
+    JSON holds text. Where a name is not UTF-8, `file` is null, and `file_base64` has its bytes in base64: a lone
+    surrogate in place of each byte would open in Python alone, and many programs refuse a whole line that has one.
+    """
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return {"file": None, "file_base64": base64.b64encode(os.fsencode(file)).decode()}
+    return {"file": file}
 
 
 def print_json(value: object) -> None:

@@ -119,7 +119,7 @@ def _run_ingest(
 
         report = ingest_nothing(loaded, **{name: value for name, value in flags.items() if name != "accept_missing"})
         if report is not None:
-            show_report(report, as_json)
+            show_report(report, as_json, verbose)
             return
     run_stage("ingest", loaded, sources, flags, as_json, verbose)
 

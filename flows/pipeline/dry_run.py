@@ -16,6 +16,7 @@ from imgrec.embedders.base import Embedder, LearnedEmbedder
 from imgrec.embedders.catalogue import check_stored_models, create_embedders
 from imgrec.embedders.machine import Machine
 from imgrec.flows.pipeline.libraries import check_device, preview_library
+from imgrec.search.fusion import index_modalities
 from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
 from imgrec.storage.machine.pool import WorkerPool, available_cpus, map_batches, time_limit
@@ -57,6 +58,8 @@ def estimate_ingest(
 ) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
     library = preview_library(settings, photos_moved)
+    for name in settings.indexes or ():
+        index_modalities(name, library.modalities)
     check_device(library, settings.device)
     check_stored_models(library.modalities, library.vector_settings, settings.models_root)
     root = Path(library.images_root)

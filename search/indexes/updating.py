@@ -242,7 +242,7 @@ def _open_current(
         built_alike = {key: manifest.parameters.get(key) for key in parameters.graph} == parameters.graph
         if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
             return None
-        if not mirrored_segments(registry, folder.name).issuperset(entry.name for entry in manifest.segments):
+        if not mirrored_segments(registry, folder.key).issuperset(entry.name for entry in manifest.segments):
             logger.warning("index %s is newer than the registry, which may be a restored one: built anew", folder.name)
             return None
         segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)

@@ -80,7 +80,7 @@ def read_regular(path: Path, follow_symlink: bool = True) -> tuple[bytes, os.sta
     with _open_regular(path, follow_symlink) as file:
         status = os.fstat(file.fileno())
         if status.st_size > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            raise OSError(errno.EFBIG, "it has more than 2 GiB")
         return file.readall(), status
 
 

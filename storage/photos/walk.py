@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from imgrec.storage.registry.database import storable
+from imgrec.storage.machine.times import storable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 HEIF_SUFFIXES = frozenset({".heic", ".heif"})
@@ -71,7 +71,9 @@ def walk_photos(root: Path, report: WalkReport) -> Iterator[FoundFile]:
                     report.other_files["symlink"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     below.append(prefix + name)
-                elif (suffix := os.path.splitext(name)[1].lower()) not in suffixes or name.startswith("._"):
+                elif name.startswith("._"):
+                    report.other_files["macOS twin"] += 1
+                elif (suffix := os.path.splitext(name)[1].lower()) not in suffixes:
                     report.other_files[suffix or "no suffix"] += 1
                 elif entry.is_file(follow_symlinks=False):
                     stat = entry.stat(follow_symlinks=False)

@@ -16,8 +16,6 @@ from imgrec.storage.registry.migrations import check_not_newer, migrate, schema_
 BUSY_TIMEOUT_S = 60
 # Readers map the registry instead of copying its pages.
 READER_MMAP_BYTES = 2**32
-# The last whole second that SQLite's INTEGER and DuckDB's TIMESTAMP hold in ns, which is of 2262-04-11.
-_LATEST_NS = 9_223_372_036 * 10**9
 
 
 class Database:
@@ -69,11 +67,6 @@ class Database:
             self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
-
-
-def storable(time_ns: int) -> int:
-    """The nearest time that the registry can hold: a file system may say any."""
-    return max(-_LATEST_NS, min(time_ns, _LATEST_NS))
 
 
 def _connect(path: Path, uri: str | None = None) -> sqlite3.Connection:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, UNREADABLE, ShardError
 from imgrec.storage.forgetting import forget_in_shard
-from imgrec.storage.photos.limits import has_grown
+from imgrec.storage.photos.limits import has_grown, names_limit
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_sizes
 from imgrec.storage.shards import NOT_FINITE, read_contents
@@ -14,7 +14,7 @@ from imgrec.storage.shards import NOT_FINITE, read_contents
 # that is too small would be driven to its limit at every ingest.
 MEMORY_RETRIES = 3
 
-# What to do about a failed image, by its status.
+# What to do about a failed image, by its status; `remedy_for` also looks at the reason.
 REMEDIES = {
     "empty": "restore the file from a copy",
     "not_an_image": "remove it or rename it: it is no photo; HEIC needs `pip install 'image-recommender[heif]'`",
@@ -26,6 +26,15 @@ REMEDIES = {
     NOT_FINITE: "try a sound copy of the model, or another: `imgrec models check`; its other vectors are used",
     OUT_OF_MEMORY: f"the next {MEMORY_RETRIES} ingests try it again; then `imgrec ingest --workers 1 --retry-failed`",
 }
+
+
+# Of files that are too large whatever the settings (storage/photos/probe.py).
+_REMEDY_OF_HUGE_FILES = "save a smaller copy, and move it out of the folder: no setting takes a file of more than 2 GiB"
+
+
+def remedy_for(status: str, reason: str | None) -> str:
+    """What to do about a failed image."""
+    return _REMEDY_OF_HUGE_FILES if status == TOO_LARGE and not names_limit(reason) else REMEDIES[status]
 
 
 def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:

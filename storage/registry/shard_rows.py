@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterable
 
+from imgrec.storage.machine.times import storable
 from imgrec.storage.names import vector_table
-from imgrec.storage.registry.database import storable
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import Failure, Shard
 

@@ -27,7 +27,6 @@ SIFT_TOO = {"bins": [8, 8, 8], "decode_min_side": 128, "sift_model": "default"}
 CALLS: dict[str, Callable[[Searcher], object]] = {
     "search": lambda searcher: searcher.search(["id:1"]),
     "search_vectors": lambda searcher: searcher.search_vectors(np.ones((1, 512), np.float32)),
-    "query_file": lambda searcher: searcher.query_file("id:1"),
     "index": lambda searcher: searcher.index,
     "photos": lambda searcher: searcher.photos,
 }

@@ -14,6 +14,7 @@ import pytest
 from imgrec.storage.errors import CRASHED_DECODER
 from imgrec.storage.photos import probe as module
 from imgrec.storage.photos.probe import probe_failed, probe_files, read_regular
+from imgrec.storage.registry.failures import remedy_for
 from imgrec.storage.registry.identity import Identified
 from tests.storage.pictures import Photos, backdate, picture
 
@@ -122,6 +123,8 @@ def test_a_file_that_is_too_large_for_memory_is_hashed_in_pieces(
     photos.scan()
     row = photos.registry.images([1])[1]
     assert (row.status, row.reason) == ("too_large", "0.0 GB are more than a picture has that can be decoded")
+    assert "more than 2 GiB" in remedy_for(row.status, row.reason)
+    assert "max-megapixels" not in remedy_for(row.status, row.reason)
     content_hash = photos.registry.connection.execute("SELECT content_hash FROM images").fetchone()[0]
     assert content_hash == hashlib.sha256(b"film" * 1_000).digest()
     photos.scan()
