@@ -1,6 +1,7 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -188,6 +189,6 @@ def text_index(library: Library) -> str:
         if name in published and isinstance(embedder, TextEmbedder):
             return name
     raise IndexNotFoundError(
-        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library {library.root}` "
-        "makes one"
+        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library "
+        f"{shlex.quote(str(library.root))}` makes one"
     )

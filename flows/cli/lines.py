@@ -14,6 +14,11 @@ from imgrec.flows.cli.console import visible
 _INDENT = _GAP = "  "
 
 
+def plain_console() -> Console:
+    """A console on which text comes out as it is: names may look like rich's markup (`[red]`) or emoji (`:cat:`)."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
 class Column(NamedTuple):
     """A column of a table. Where the terminal is too narrow, those that give way are left out, first 1, then 2, …"""
 
@@ -27,7 +32,7 @@ def print_lines(title: str, columns: Sequence[Column], rows: Iterable[Sequence[s
 
     Long names belong into the last column, where they make no other line longer. A file or a pipe has room for all.
     """
-    console = Console()
+    console = plain_console()
     cells = [[column.heading for column in columns], *([visible(cell) for cell in row] for row in rows)]
     widths, room = _widths(cells), _room(console)
     shown = _fitting(columns, widths, room)
@@ -43,7 +48,7 @@ def print_lines(title: str, columns: Sequence[Column], rows: Iterable[Sequence[s
 
 def print_records(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows of any columns as a table, or where it is too wide each row as lines of one value."""
-    console = Console()
+    console = plain_console()
     cells = [list(map(visible, row)) for row in (names, *rows)]
     widths = _widths(cells)
     if _total(widths, range(len(names))) <= _room(console):

@@ -11,7 +11,7 @@ import click
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.errors import ModelFileError
-from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, settings_options
 from imgrec.flows.pipeline.interrupts import cleaning_up
@@ -197,7 +197,7 @@ def _progress(as_json: bool) -> Iterator[FileProgress]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -221,7 +221,8 @@ def _say_stored(model: StoredModel, as_json: bool) -> None:
         from imgrec.flows.cli.tables import size_of
 
         click.echo(
-            f"{model.name}: {size_of(model.size)}, {model.dim} dimensions, licence: {model.licence}; {model.folder}"
+            f"{model.name}: {size_of(model.size)}, {model.dim} dimensions, licence: {model.licence}; "
+            f"{visible(str(model.folder))}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 
@@ -74,4 +74,4 @@ def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
 
         print_report(report, verbose)
     if report.scan is not None and report.scan.found == 0:
-        click.echo(f"imgrec: warning: no photos in {report.images_root}", err=True)
+        click.echo(f"imgrec: warning: no photos in {visible(report.images_root)}", err=True)

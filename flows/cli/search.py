@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, library_option, settings_options
 
@@ -123,7 +123,7 @@ def _write_sheet(preview: Path, answers: Sequence[Any], as_json: bool) -> None:
 
     write_preview(preview, answers)
     if not as_json:
-        click.echo(f"preview: {printable(str(preview))}")
+        click.echo(f"preview: {visible(printable(str(preview)))}")
 
 
 def _show(answer: Any, as_json: bool) -> None:

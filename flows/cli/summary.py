@@ -7,13 +7,14 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from imgrec.conf.settings import DEFAULT_LIBRARY
-from imgrec.flows.cli.lines import Column, print_lines
+from imgrec.flows.cli.console import visible
+from imgrec.flows.cli.lines import Column, plain_console, print_lines
 from imgrec.flows.cli.other_files import describe_other_files
-from imgrec.flows.cli.tables import escape, score_of, simple_table, size_of
+from imgrec.flows.cli.tables import score_of, simple_table, size_of
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from imgrec.flows.pipeline.report import RunReport
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # knows Prefect, which takes a second to import
 
 def print_report(report: RunReport, verbose: bool = False) -> None:
     """Print what a run did, and what may come next; ids, places and parameters only where it is `verbose`."""
-    console = Console()
+    console = plain_console()
     if report.scan is not None or report.failures or report.retried:
         console.print(_photo_table(report))
     if report.indexes:
@@ -39,7 +40,7 @@ def print_report(report: RunReport, verbose: bool = False) -> None:
     if verbose:
         lines += _details(report)
     for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(visible(line), soft_wrap=True)
 
 
 def _next_commands(report: RunReport) -> list[str]:
@@ -86,7 +87,7 @@ def _photo_table(report: RunReport) -> Table:
     if report.retried:
         table.add_row("failed before, tried again", f"{report.retried:,}")
     for status, count in report.failures.items():
-        table.add_row(f"[yellow]failed: {status.replace('_', ' ')}[/yellow]", f"{count:,}")
+        table.add_row(Text(f"failed: {status.replace('_', ' ')}", "yellow"), f"{count:,}")
     return table
 
 

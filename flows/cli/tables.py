@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box, markup
-from rich.console import Console
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from imgrec.flows.cli.console import visible
-from imgrec.flows.cli.lines import Column, print_lines, print_records
+from imgrec.flows.cli.lines import Column, plain_console, print_lines, print_records
 from imgrec.flows.cli.other_files import describe_other_files
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.failures import remedy_for
@@ -51,20 +51,18 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
-    console = Console()
+    console = plain_console()
     console.print(table)
     if estimate.other_files:
-        console.print(escape(describe_other_files(estimate.other_files)), highlight=False, soft_wrap=True)
+        console.print(visible(describe_other_files(estimate.other_files)), soft_wrap=True)
     if estimate.refused:
-        console.print(f"It {escape(estimate.refused)}", highlight=False, soft_wrap=True)
+        console.print(f"It {visible(estimate.refused)}", soft_wrap=True)
 
 
 def print_status(facts: Mapping[str, Any]) -> None:
     """Print what a library holds."""
-    console = Console()
-    console.print(
-        f"library {escape(facts['library'])} of {escape(facts['images_root'])}", highlight=False, soft_wrap=True
-    )
+    console = plain_console()
+    console.print(f"library {visible(facts['library'])} of {visible(facts['images_root'])}", soft_wrap=True)
     rows = [(f"images {state}", f"{count:,}") for state, count in facts["images"].items()]
     rows += [(f"vectors {modality}", f"{count:,}") for modality, count in facts["vectors"].items()]
     for name, index in facts["indexes"].items():
@@ -86,22 +84,22 @@ def print_models(root: Path, models: Sequence[StoredModel]) -> None:
         rows.append((model.name, model.modality, str(model.dim), size, model.licence, weights.sha256))
     print_lines("Models", columns, rows)
     where = f"in {root}; efficientnet comes with a package, and `imgrec models fetch` fetches others"
-    Console().print(escape(where), highlight=False, soft_wrap=True)
+    plain_console().print(visible(where), soft_wrap=True)
 
 
 def print_failures(rows: Iterable[ImageRow]) -> None:
     """Print failed images, each with its reason below it, and what to do about them."""
-    console = Console()
+    console = plain_console()
     remedies: dict[str, str] = {}
     for row in rows:
         if not remedies:
-            console.print("[bold]Images that cannot be used[/bold]\n")
+            console.print(Text("Images that cannot be used\n", "bold"))
         remedies.setdefault(remedy_for(row.status, row.reason), row.status)
         lines = f"{row.id:>8}  {visible(row.path)}\n{'':8}  {visible(f'{row.status}: {row.reason}')}"
         console.out(lines, highlight=False)
     console.print("" if remedies else "no image failed")
     for remedy, status in sorted(remedies.items(), key=lambda item: item[1]):
-        console.print(f"{status}: {escape(remedy)}", highlight=False, soft_wrap=True)
+        console.print(f"{status}: {visible(remedy)}", soft_wrap=True)
 
 
 def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -117,7 +115,7 @@ def _cell(value: object) -> str:
 
 def print_garbage(garbage: Sequence[Garbage], deleted: bool) -> None:
     """Print what can go, or went."""
-    console = Console()
+    console = plain_console()
     if not garbage:
         console.print("nothing: the library needs all that it has")
         return
@@ -125,36 +123,31 @@ def print_garbage(garbage: Sequence[Garbage], deleted: bool) -> None:
     rows = [(item.kind, size_of(item.bytes), item.what) for item in garbage]
     print_lines("Deleted" if deleted else "Not needed any more", columns, rows)
     total = size_of(sum(item.bytes for item in garbage))
-    console.print(f"{total} freed" if deleted else f"{total}; `imgrec gc --delete` frees them", highlight=False)
+    console.print(f"{total} freed" if deleted else f"{total}; `imgrec gc --delete` frees them")
 
 
 def print_diagnoses(library: Path, diagnoses: Sequence[Diagnosis]) -> None:
     """Print findings, each with what to do."""
-    console = Console()
+    console = plain_console()
     for diagnosis in diagnoses:
         finding = diagnosis.finding
-        state = "[green]fixed[/green]" if diagnosis.fixed else "[red]found[/red]"
-        console.print(f"{state}  {finding.check}: {escape(finding.what)}", highlight=False, soft_wrap=True)
+        state = Text("fixed", "green") if diagnosis.fixed else Text("found", "red")
+        console.print(state, f" {finding.check}: {visible(finding.what)}", soft_wrap=True)
         if not diagnosis.fixed:
             who = "`imgrec doctor --fix` " if finding.fix is not None else ""
-            console.print(f"       {who}{escape(finding.remedy)}", highlight=False, soft_wrap=True)
+            console.print(f"       {who}{visible(finding.remedy)}", soft_wrap=True)
     remaining = sum(not diagnosis.fixed for diagnosis in diagnoses)
     counted = "1 finding remains" if remaining == 1 else f"{remaining:,} findings remain"
     verdict = counted if remaining else "nothing is wrong any more" if diagnoses else "nothing is wrong"
-    console.print(f"{escape(str(library))}: {verdict}", highlight=False, soft_wrap=True)
+    console.print(f"{visible(str(library))}: {verdict}", soft_wrap=True)
 
 
 def score_of(score: float | None) -> str:
     return "–" if score is None else f"{score:.3f}"
 
 
-def escape(text: str) -> str:
-    """Text for rich that comes out as it is, and does nothing to a terminal."""
-    return markup.escape(visible(text))
-
-
 def simple_table(title: str | None) -> Table:
-    return Table(title=title and escape(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    return Table(title=title and visible(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
 
 
 def size_of(count: float) -> str:

@@ -68,8 +68,8 @@ def describe_choice(library: Library, settings: Settings) -> str:
     told = f"a new library, which keeps these modalities: {', '.join(names)}"
     if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
         told += (
-            f"; `imgrec models fetch {settings.openclip_model}`, then `imgrec ingest --modality {MODEL_IF_THERE}`, "
-            "adds one that sees more and reads text"
+            f"; `imgrec models fetch {shlex.quote(settings.openclip_model)}`, then "
+            f"`imgrec ingest --modality {MODEL_IF_THERE}`, adds one that sees more and reads text"
         )
     return told
 
@@ -190,10 +190,10 @@ def _kept(library: Library) -> Mapping[str, Any]:
 def _refusal(library: Library, differing: dict[str, object]) -> str:
     kept = _kept(library)
     told = "; ".join(f"{name} = {value}, but {_told(kept.get(name))} there" for name, value in differing.items())
-    flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(_flag(value))}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
-        f"run `imgrec reembed --library {library.root} {flags}`"
+        f"run `imgrec reembed --library {shlex.quote(str(library.root))} {flags}`"
     )
 
 

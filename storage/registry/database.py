@@ -43,8 +43,8 @@ class Database:
     def open_for_reading(cls, path: Path) -> Iterator[Self]:
         if not path.is_file():
             raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
-        # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
-        frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+        # In a folder that may not be written SQLite cannot make the files that it reads a write-ahead log with.
+        frozen = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
         uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
         connection = _connect(path, uri)
         try:
