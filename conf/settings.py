@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     cpu_runtime: Literal["onnxruntime", "torch"] = Field(
         "onnxruntime", description="what computes efficientnet on a CPU in float32; both to 1e-6 the same"
     )
+    icc_profiles: Literal["srgb", "ignored"] = Field(
+        "srgb", description="colour profiles inside of pictures: converted to sRGB, or ignored"
+    )
     openclip_model: str = Field(
         "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
     )
@@ -186,6 +189,7 @@ class Settings(BaseSettings):
             "sift_model": self.sift_model,
             "precision": self.precision,
             "cpu_runtime": self.cpu_runtime,
+            "icc_profiles": self.icc_profiles,
         }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.embedders.machine import Machine
+from imgrec.storage.photos.profiles import IGNORED
 from imgrec.storage.shards import NO_FEATURES, NOT_FINITE
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +24,8 @@ class EmbedderSpec:
     """Everything that changes an embedder's vectors.
 
     `version` grows when the code changes what it computes. `decode_min_side` is the JPEG draft limit its pixels come
-    from. `licence` and `origin` speak of the weights, and do not enter the fingerprint.
+    from, `icc_profiles` what became of their colour profiles, which whoever creates an embedder from a library's
+    settings fills in. `licence` and `origin` speak of the weights, and do not enter the fingerprint.
     """
 
     name: str
@@ -33,11 +35,14 @@ class EmbedderSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "MIT"
     origin: str = "computed, no weights"
+    icc_profiles: str = IGNORED
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits; vectors of different fingerprints never meet in one index."""
         facts = {key: value for key, value in asdict(self).items() if key not in ("licence", "origin")}
+        if self.icc_profiles == IGNORED:  # as before there was a choice
+            del facts["icc_profiles"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -28,8 +28,10 @@ def name_of(picture: Picture) -> str:
     return name if isinstance(name, str) else "an open file"
 
 
-def pixels_of(picture: Picture, min_side: int, max_megapixels: float, decode_timeout_s: float) -> NDArray[np.uint8]:
-    """Decode a query picture to RGB uint8 (H, W, 3); pixels are taken as they are.
+def pixels_of(
+    picture: Picture, min_side: int, max_megapixels: float, decode_timeout_s: float, icc_profiles: str
+) -> NDArray[np.uint8]:
+    """Decode a query picture to RGB uint8 (H, W, 3) as `decode_safely` does; pixels are taken as they are.
 
     Raises:
         QueryError: it cannot be read or decoded, or the pixels are of another form.
@@ -41,7 +43,7 @@ def pixels_of(picture: Picture, min_side: int, max_megapixels: float, decode_tim
             )
         return picture
     try:
-        return decode_safely(_read(picture), min_side, max_megapixels, decode_timeout_s)
+        return decode_safely(_read(picture), min_side, max_megapixels, decode_timeout_s, icc_profiles)
     except OSError as error:
         raise QueryError(
             f"query {printable(name_of(picture))} cannot be read ({error.strerror or error}): "

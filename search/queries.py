@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
-from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.forward import embed_picture, embed_text
@@ -19,6 +19,7 @@ from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.library import Library
 from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.registry_pool import RegistryPool
 
@@ -68,12 +69,17 @@ class QueryEmbedder:
         self._index = index
         self._members = manifest.members
         self._decode_min_side = manifest.vector_settings["decode_min_side"]
+        self._icc_profiles = profiles_of(manifest.vector_settings)
         self._limits = limits
         self._machine = machine
-        modalities = [*library.modalities, *(member.modality for member in manifest.members)]
+        members = [member.modality for member in manifest.members]
+        own = {**WITHOUT_CHOICE, **manifest.vector_settings}
         # A modality that the library got since has settings that this version does not know yet.
-        settings = {**library.vector_settings, **manifest.vector_settings}
-        self._embedders: dict[str, Embedder] = create_embedders(dict.fromkeys(modalities), settings, library.models_dir)
+        others = {**library.vector_settings, **manifest.vector_settings, "icc_profiles": self._icc_profiles}
+        self._embedders: dict[str, Embedder] = {
+            name: create_embedder(name, own if name in members else others, library.models_dir)
+            for name in dict.fromkeys([*library.modalities, *members])
+        }
         self.fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:
             if self.fingerprints[member.modality] != member.fingerprint:
@@ -122,7 +128,9 @@ class QueryEmbedder:
     def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
         started, name = time.perf_counter(), name_of(query)
         limits = self._limits
-        pixels = pixels_of(query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s)
+        pixels = pixels_of(
+            query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
+        )
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
         rows = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}

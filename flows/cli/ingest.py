@@ -29,8 +29,8 @@ from imgrec.flows.cli.server_named import server_is_named
 @retry_option
 @settings_options(
     "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
-    "cpu_runtime", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search",
-    "max_failed_share", "max_missing_share", "orchestrate",
+    "cpu_runtime", "icc_profiles", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction",
+    "ef_search", "max_failed_share", "max_missing_share", "orchestrate",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -83,6 +83,7 @@ def ingest(
     "dreamsim_type",
     "precision",
     "cpu_runtime",
+    "icc_profiles",
     "models_root",
     "device",
     "workers",

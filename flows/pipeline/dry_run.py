@@ -22,6 +22,7 @@ from imgrec.storage.library import Library
 from imgrec.storage.machine.pool import WorkerPool, available_cpus, map_batches, time_limit
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry import identity
 from imgrec.storage.registry.failures import list_failed, list_passing
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
@@ -99,13 +100,15 @@ def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
     """Do with some photos what workers do; return the seconds that took. Runs in one, since it may be its end."""
-    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    settings = library.vector_settings
+    embedders = create_embedders(library.modalities, settings, library.models_dir)
     started = time.perf_counter()
     for path in paths:
         try:
             data, _ = read_regular(Path(library.images_root) / path, follow_symlink=False)
             with time_limit(decode_timeout_s):
-                pixels = decode(data, library.vector_settings["decode_min_side"], max_megapixels)
+                side, profiles = settings["decode_min_side"], profiles_of(settings)
+                pixels = decode(data, side, max_megapixels, profiles)
         except (OSError, ImageError):
             continue
         for embedder in embedders.values():

@@ -9,11 +9,15 @@ from typing import Any
 from imgrec.conf.errors import SettingsError
 from imgrec.conf.settings import Settings
 from imgrec.embedders.base import LearnedEmbedder
-from imgrec.embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
-from imgrec.embedders.devices import FLOAT32, find_place
+from imgrec.embedders.catalogue import (
+    MODEL_SETTINGS,
+    WITHOUT_CHOICE,
+    check_modality,
+    create_embedders,
+    find_stored_model,
+)
+from imgrec.embedders.devices import find_place
 from imgrec.embedders.errors import UnknownEmbedderError
-from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME
-from imgrec.embedders.modalities.sift_codebook import DEFAULT
 from imgrec.embedders.models.store import model_names
 from imgrec.storage.errors import PhotoRootError, VectorSettingsError
 from imgrec.storage.library import Library, create_library, is_library, open_library
@@ -24,8 +28,6 @@ from imgrec.storage.photos.paths import printable
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
 MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
-# What libraries have that were made before there was a choice.
-_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32, "cpu_runtime": ONNX_RUNTIME}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
@@ -184,7 +186,7 @@ def _images_root(library: Library, settings: Settings, photos_moved: bool) -> st
 
 
 def _kept(library: Library) -> Mapping[str, Any]:
-    return {**_WITHOUT_CHOICE, **library.vector_settings}
+    return {**WITHOUT_CHOICE, **library.vector_settings}
 
 
 def _refusal(library: Library, differing: dict[str, object]) -> str:

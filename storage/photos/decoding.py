@@ -3,7 +3,7 @@
 import io
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,8 +15,9 @@ from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY,
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.quiet import ignore_warnings
 from imgrec.storage.machine.stderr import take_native_messages
-from imgrec.storage.photos.deep import Levels, is_deep, levels_of, strips
+from imgrec.storage.photos.deep import is_deep, levels_of, strips
 from imgrec.storage.photos.limits import limit
+from imgrec.storage.photos.profiles import IGNORED, SRGB, to_srgb
 from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
@@ -78,10 +79,11 @@ def _read_header(data: bytes) -> Header:
         return Header(image.width, image.height, image.format or "")
 
 
-def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
+def decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str = IGNORED) -> NDArray[np.uint8]:
     """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white (white art over grey), first frame.
 
-    What is damaged in a file without harm to its pixels does not matter (`imgrec.storage.photos.repairs`).
+    What is damaged in a file without harm to its pixels does not matter (repairs.py). Where `icc_profiles` is `srgb`,
+    colours are converted by the profile inside (profiles.py); where it is `ignored`, numbers stay.
 
     JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that keeps both sides at least `min_side`
     pixels long (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.Image.draft). The scale
@@ -91,17 +93,17 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
         ImageError: `empty`, `not_an_image`, `corrupt` (truncated files included), or `too_large`.
     """
     try:
-        return _decode(data, min_side, max_megapixels)
+        return _decode(data, min_side, max_megapixels, icc_profiles)
     except ImageError as error:
         if error.status != "corrupt" or not (repaired := repairs(data)):
             raise
-        pixels, *others = (_decode(each, min_side, max_megapixels) for each in repaired)
+        pixels, *others = (_decode(each, min_side, max_megapixels, icc_profiles) for each in repaired)
         if not all(np.array_equal(other, pixels) for other in others):
             raise
         return pixels
 
 
-def _decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
+def _decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> NDArray[np.uint8]:
     with _opened(data) as image:
         if image.format in ("JPEG", "MPO"):
             image.draft("RGB", (min_side, min_side))
@@ -112,7 +114,7 @@ def _decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uin
             image.load()
             if image.format in ("JPEG", "MPO") and _is_padded(image, data):
                 raise EOFError("a part of its data is missing")
-            return _rgb_pixels(_orient(image))
+            return _rgb_pixels(_orient(image), icc_profiles)
         except (MemoryError, ImageError):
             raise
         except Exception as error:
@@ -216,24 +218,30 @@ def _orient(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _rgb_pixels(image: Image.Image, icc_profiles: str) -> NDArray[np.uint8]:
     """Convert to RGB over white, or over mid-grey what does not show on white."""
-    levels = levels_of(image) if is_deep(image) else None
-    pixels = _convert(image, levels, WHITE)
+    of_8_bits = _profiled_to_rgb if icc_profiles == SRGB else _to_rgb
+    convert = levels_of(image).to_rgb if is_deep(image) else of_8_bits
+    pixels = _convert(image, convert, WHITE)
     if image.has_transparency_data and pixels.min() >= _NEARLY_WHITE:
-        on_grey = _convert(image, levels, _GREY)
+        on_grey = _convert(image, convert, _GREY)
         if (on_grey != _GREY).any():  # it is not all transparent
             return on_grey
     return pixels
 
 
-def _convert(image: Image.Image, levels: Levels | None, background: int) -> NDArray[np.uint8]:
+def _convert(
+    image: Image.Image, to_rgb: Callable[[Image.Image, int], Image.Image], background: int
+) -> NDArray[np.uint8]:
     """Convert in strips, so that a large picture takes little more memory than its pixels."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top, strip in strips(image):
-        rgb = _to_rgb(strip, background) if levels is None else levels.to_rgb(strip, background)
-        pixels[top : top + strip.height] = np.asarray(rgb)
+        pixels[top : top + strip.height] = np.asarray(to_rgb(strip, background))
     return pixels
+
+
+def _profiled_to_rgb(image: Image.Image, background: int) -> Image.Image:
+    return _to_rgb(to_srgb(image), background)
 
 
 def _to_rgb(image: Image.Image, background: int) -> Image.Image:

@@ -101,6 +101,7 @@ def test_only_given_vector_settings_may_differ_from_a_librarys(here: Path) -> No
         "sift_model": "default",
         "precision": "float32",
         "cpu_runtime": "onnxruntime",
+        "icc_profiles": "srgb",
     }
     assert Settings.load().vector_settings() == expected
     assert Settings.load(bins="4").given_vector_settings() == {"bins": [4, 4, 4]}

@@ -23,6 +23,7 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.registry.registry import Registry
 from tests.search.conftest import SETTINGS, make_library
 from tests.search.libraries import ingest
+from tests.storage.icc import PROPHOTO, rgb_profile
 
 COFFEE_COPY = os.fsdecode(b"sub/caf\xe9.png")
 
@@ -227,6 +228,26 @@ def test_new_vector_settings_are_taken_up_with_their_index(own: Library) -> None
         (after,) = searcher.search([photo(own, "rocket.jpg")])
     assert before.hits[0].path == after.hits[0].path == "rocket.jpg"
     assert after.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert before.version != after.version
+
+
+def test_an_index_from_before_there_was_a_choice_answers_until_the_new_vectors_are_there(own: Library) -> None:
+    """As after `imgrec reembed --icc-profiles srgb`: a photo is found by its old vector, then by its new one."""
+    profile = rgb_profile(*PROPHOTO)
+    Image.open(photo(own, "rocket.jpg")).save(photo(own, "wide.png"), icc_profile=profile)
+    ingest(own)
+    with Searcher(own.root) as searcher:
+        (first,) = searcher.search([photo(own, "wide.png")])
+        changed = own.with_vector_settings({**own.vector_settings, "icc_profiles": "srgb", "precision": "bf16"})
+    with Searcher(own.root) as searcher:
+        (before,) = searcher.search([photo(own, "wide.png")])
+        ingest(changed)
+        (after,) = searcher.search([photo(own, "wide.png")])
+    assert first.hits == before.hits
+    assert [hit.score for hit in before.hits[:2]] == pytest.approx([1, 1], abs=1e-2)
+    assert after.hits[0].path == "wide.png"
+    assert after.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert after.hits[1].score < 0.9
     assert before.version != after.version
 
 

@@ -141,9 +141,9 @@ def test_each_modality_gets_a_shard_and_each_image_is_decoded_once(
 ) -> None:
     decoded: list[int] = []
 
-    def count_and_decode(data: bytes, min_side: int, max_megapixels: float) -> Pixels:
+    def count_and_decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> Pixels:
         decoded.append(min_side)
-        return decode(data, min_side, max_megapixels)
+        return decode(data, min_side, max_megapixels, icc_profiles)
 
     monkeypatch.setattr("imgrec.embedders.work.worker.decode", count_and_decode)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 1)
