@@ -65,8 +65,8 @@ class Embedder(ABC):
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         """Embed RGB uint8 images, each (H, W, 3), into (N, dim) float32 rows of L2 norm 1.
 
-        A row does not depend on the rest of the batch, its order, or the number of threads. A picture that has nothing
-        to say to this embedder gets a row of NaN.
+        A row does not depend on the rest of the batch, its order, or the number of threads, of which several may call
+        this at once. A picture that has nothing to say to this embedder gets a row of NaN.
         """
 
     def prepare(self, pixels: Pixels) -> Prepared:
