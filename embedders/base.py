@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from imgrec.embedders.extras import check_learned
 from imgrec.embedders.machine import Machine
 from imgrec.storage.photos.profiles import IGNORED
 from imgrec.storage.shards import NO_FEATURES, NOT_FINITE
@@ -95,11 +96,25 @@ class LearnedEmbedder(Embedder):
     def silence(self) -> tuple[str, str]:
         return NOT_FINITE, f"{self.spec.name} makes numbers of this picture that are not finite"
 
+    def libraries(self, device: str) -> tuple[str, ...]:
+        """The libraries of the extra [learned] that it imports on the device of this name: here, none."""
+        return ()
+
+    def check_libraries(self, device: str) -> None:
+        """Look whether they are installed.
+
+        Raises:
+            MissingExtraError: one is not; the message names the command that installs it.
+        """
+        who = self.spec.name if device == "auto" else f"{self.spec.name} on {device}"
+        check_learned(who, self.libraries(device))
+
     @abstractmethod
     def load(self, machine: Machine) -> None:
         """Load the weights onto the device, which takes seconds; loaded ones stay, once for the whole process.
 
         Raises:
+            MissingExtraError: a library that it needs is not installed.
             DeviceError: the device asked for is not there.
             ModelFileError: they are missing, damaged, or not those that the fingerprint names.
         """

@@ -47,6 +47,7 @@ def test_no_two_files_import_each_other() -> None:
         ("storage.machine", "storage"),
         ("storage.photos", "storage.registry"),
         ("storage.photos", "storage"),
+        ("embedders.models", "embedders.modalities"),
         ("embedders.models", "embedders.work"),
         ("embedders.modalities", "embedders.work"),
         ("search.indexes", "search.upkeep"),

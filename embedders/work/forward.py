@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Prepared, TextEmbedder, Vectors
-from imgrec.embedders.devices import is_out_of_memory
+from imgrec.embedders.devices import give_memory_back, is_out_of_memory
 from imgrec.embedders.errors import DeviceMemoryError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.parts import Part
@@ -144,8 +144,6 @@ def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
 
 def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     """Embed a batch; None, and memory tidied up, if the device's does not hold it and it can be halved."""
-    import torch
-
     try:
         with _telling_no_room(embedder):
             sent = embedder.send(batch)
@@ -154,5 +152,5 @@ def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     except DeviceMemoryError:
         if len(batch) == 1:
             raise
-    torch.cuda.empty_cache()  # only here, where the failed pass has let go of its tensors
+    give_memory_back()  # only here, where the failed pass has let go of its tensors
     return None

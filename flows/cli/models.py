@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def models() -> None:
     """Models that libraries share: what is there, and how to get more.
 
-    `efficientnet` needs none of these: its weights come with a package.
+    `efficientnet` needs none of these: its weights come with image-recommender.
     """
 
 
@@ -173,10 +173,13 @@ def add(
 
 
 def _find(root: Path, name: str) -> StoredModel:
+    from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
     from imgrec.embedders.models.packaged import NAME, find_packaged
     from imgrec.embedders.models.store import find_model
 
-    return find_packaged() if name == NAME else find_model(root, name)
+    if name != NAME:
+        return find_model(root, name)
+    return find_packaged(EfficientNetEmbedder(decode_min_side=1).spec)
 
 
 def _three(text: str | None, option: str) -> tuple[float, float, float] | None:

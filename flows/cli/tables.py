@@ -83,7 +83,7 @@ def print_models(root: Path, models: Sequence[StoredModel]) -> None:
         size = size_of(model.size)
         rows.append((model.name, model.modality, str(model.dim), size, model.licence, weights.sha256))
     print_lines("Models", columns, rows)
-    where = f"in {root}; efficientnet comes with a package, and `imgrec models fetch` fetches others"
+    where = f"in {root}; efficientnet is always there, and `imgrec models fetch` fetches others"
     plain_console().print(visible(where), soft_wrap=True)
 
 

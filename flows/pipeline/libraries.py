@@ -18,6 +18,7 @@ from imgrec.embedders.catalogue import (
 )
 from imgrec.embedders.devices import find_place
 from imgrec.embedders.errors import UnknownEmbedderError
+from imgrec.embedders.extras import INSTALL_LEARNED, OPENCLIP, missing_of
 from imgrec.embedders.models.store import model_names
 from imgrec.storage.errors import PhotoRootError, VectorSettingsError
 from imgrec.storage.library import Library, create_library, is_library, open_library
@@ -69,23 +70,28 @@ def describe_choice(library: Library, settings: Settings) -> str:
     ]
     told = f"a new library, which keeps these modalities: {', '.join(names)}"
     if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
+        install = f"`{INSTALL_LEARNED}`, " if missing_of(OPENCLIP) else ""
         told += (
-            f"; `imgrec models fetch {shlex.quote(settings.openclip_model)}`, then "
+            f"; {install}`imgrec models fetch {shlex.quote(settings.openclip_model)}`, then "
             f"`imgrec ingest --modality {MODEL_IF_THERE}`, adds one that sees more and reads text"
         )
     return told
 
 
 def check_device(library: Library, device: str) -> None:
-    """Look whether the device that the library's models are to run on is there; imports torch only if it may not be.
+    """Look whether the device that the library's models are to run on is there, and what they need of an extra.
+
+    Imports torch only where the device may not be there.
 
     Raises:
         DeviceError: it is not.
+        MissingExtraError: a library that a modality needs there is not installed.
     """
-    if device in ("auto", "cpu"):
-        return
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
-    if any(isinstance(embedder, LearnedEmbedder) for embedder in embedders.values()):
+    learned = [embedder for embedder in embedders.values() if isinstance(embedder, LearnedEmbedder)]
+    for embedder in learned:
+        embedder.check_libraries(device)
+    if learned and device not in ("auto", "cpu"):
         find_place(device)
 
 
@@ -127,7 +133,7 @@ def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Libr
 def _modalities(settings: Settings) -> tuple[str, ...]:
     if settings.modalities:
         return settings.modalities
-    there = settings.openclip_model in model_names(settings.models_root)
+    there = settings.openclip_model in model_names(settings.models_root) and not missing_of(OPENCLIP)
     return (*DEFAULT_MODALITIES, MODEL_IF_THERE if there else MODEL_ALWAYS_THERE)
 
 

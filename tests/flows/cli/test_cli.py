@@ -446,12 +446,14 @@ def test_a_preview_that_would_be_too_high_is_refused_before_the_search(
 
 
 def test_searching_imports_neither_the_orchestrator_nor_torch(library: Path, imgrec: Imgrec, photos: Path) -> None:
-    imgrec("ingest", photos, "--library", library)
+    asked = [word for name in ("color", "sift", "efficientnet") for word in ("--modality", name)]
+    imgrec("ingest", photos, "--library", library, *asked)
+    where = f"'-l', {str(library)!r}, '--device', 'cpu'"
     program = (
         "import sys; from imgrec.flows.cli.main import cli\n"
-        f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, '-l', {str(library)!r}], standalone_mode=False)\n"
+        f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, {where}], standalone_mode=False)\n"
         f"cli(['status', '-l', {str(library)!r}], standalone_mode=False)\n"
-        "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas') if name in sys.modules])"
+        "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
