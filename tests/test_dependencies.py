@@ -40,7 +40,7 @@ def imported(folders: Iterable[str], at_start: bool = False) -> dict[str, str]:
     for path in sorted(path for folder in folders for path in _modules(ROOT / folder)):
         for name, line in _names(ast.parse(path.read_text()), at_start):
             found.setdefault(name, f"{path.relative_to(ROOT)}:{line}")
-    ours = {*ROOMS, "benchmarks", "tests"}
+    ours = {"imgrec", "benchmarks", "tests"}
     return {name: place for name, place in found.items() if name not in sys.stdlib_module_names | ours}
 
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.make_efficientnet_onnx import lite_graph, published_weights, stored_weights
-from imgrec.embedders import efficientnet_network
 from imgrec.embedders.base import Pixels, Vectors
 from imgrec.embedders.errors import MissingExtraError, ModelFileError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.modalities import efficientnet
 from imgrec.embedders.modalities.efficientnet import SIDE, EfficientNetEmbedder
+from imgrec.embedders.models import efficientnet_network
 from imgrec.embedders.models.efficientnet_network import DATA, GRAPH, SHA256, WEIGHTS
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk
 from imgrec.storage.machine.pool import WorkerPool
