@@ -4,7 +4,8 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -46,7 +47,12 @@ def imported(folders: Iterable[str], at_start: bool = False) -> dict[str, str]:
 
 def distributions_of(name: str) -> set[str]:
     """What brings a top-level name; several may (mlflow and mlflow-skinny)."""
-    return {canonical(distribution) for distribution in packages_distributions().get(name, [name])}
+    return {canonical(distribution) for distribution in _installed().get(name, [name])}
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _modules(path: Path) -> Iterable[Path]:
