@@ -59,7 +59,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan memory index search; do \
+	@for name in ingest embed rescan registry memory index search; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:

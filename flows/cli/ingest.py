@@ -132,7 +132,7 @@ def _print_estimate(
 
     estimate = estimate_ingest(settings, retry_failed, photos_moved, accept_missing)
     if as_json:
-        print_json(vars(estimate))
+        print_json({**vars(estimate), "disk_bytes": estimate.disk_bytes})
     else:
         from imgrec.flows.cli.tables import print_estimate
 

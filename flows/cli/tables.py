@@ -51,6 +51,8 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
+    for what, size in estimate.disk.items():
+        table.add_row(f"  {what}", size_of(size))
     console = plain_console()
     console.print(table)
     if estimate.other_files:

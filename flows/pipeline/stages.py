@@ -10,7 +10,7 @@ from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
 from imgrec.search.indexes.switching import count_waiting
-from imgrec.search.indexes.updating import IndexReport
+from imgrec.search.indexes.updating import IndexReport, settle_indexes
 from imgrec.search.names import canonical_name
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_passing
@@ -86,6 +86,7 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
         held = [report.manifest for report in reports.values() if not report.published]
         if held:
             run.calls.call(steps.switch, run.library, held)
+        settle_indexes(run.registry, run.fingerprints, reports.values())
     return reports
 
 

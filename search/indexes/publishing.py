@@ -27,8 +27,11 @@ def publish(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None
 
 
 def record_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
-    """Record the rows of segments that `index_rows` does not know, for users of SQL."""
-    with registry.transaction():
+    """Record the rows of segments that `index_rows` does not know, for users of SQL.
+
+    They are on the disk before a pointer is: else a power cut could leave an index that is newer than the registry.
+    """
+    with registry.transaction(durable=True):
         known = mirrored_segments(registry, folder.key)
         for entry in manifest.segments:
             if entry.name not in known:

@@ -19,6 +19,7 @@ from imgrec.search.indexes.segment import HNSW, Ids, Segment, open_segment, veri
 from imgrec.search.indexes.updating import IndexParameters, live_ids, update_index
 from imgrec.search.names import is_index_name
 from imgrec.search.upkeep.findings import Check, Finding, Patient
+from imgrec.storage.registry.changes import look_at_all
 from imgrec.storage.registry.index_rows import (
     forget_index,
     forget_segments,
@@ -125,6 +126,7 @@ class IndexChecks:
     def _update(self, patient: Patient, folder: IndexFolder, rebuild: bool = False) -> None:
         members, settings, parameters = self._made_of(patient, folder)
         shards_dir = patient.library.shards_dir
+        look_at_all(patient.registry)
         report = update_index(patient.registry, shards_dir, folder, members, settings, parameters, rebuild)
         if report is None:  # nothing is left to build it of
             folder.pointer.unlink(missing_ok=True)

@@ -30,8 +30,11 @@ class Database:
         connection = _connect(path)
         try:
             with _naming_damage(path):
-                connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                asked = "WAL" if allows_wal(path.parent) else "DELETE"
+                (journal,) = connection.execute(f"PRAGMA journal_mode = {asked}").fetchone()
+                # With a write-ahead log, a power cut may take the last transactions (`durable` ones excepted). With a
+                # rollback journal that is not flushed, it may damage the file.
+                connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
                 connection.execute("PRAGMA foreign_keys = ON")
                 migrate(connection, path)
                 yield cls(connection)
@@ -58,15 +61,21 @@ class Database:
             connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing."""
-        self.connection.execute("BEGIN IMMEDIATE")
+    def transaction(self, durable: bool = False) -> Iterator[None]:
+        """All or nothing. What was committed up to a `durable` one outlives a power cut."""
+        (usual,) = self.connection.execute("PRAGMA synchronous").fetchone()
+        if durable:
+            self.connection.execute("PRAGMA synchronous = FULL")
         try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+        finally:
+            self.connection.execute(f"PRAGMA synchronous = {usual}")
 
 
 def _connect(path: Path, uri: str | None = None) -> sqlite3.Connection:

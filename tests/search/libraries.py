@@ -15,7 +15,7 @@ from imgrec.embedders.work.worker import embed_chunk
 from imgrec.search.fusion import default_indexes, index_members
 from imgrec.search.indexes.layout import IndexFolder, Member
 from imgrec.search.indexes.publishing import reserve_indexed_ids
-from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.search.indexes.updating import IndexParameters, IndexReport, settle_indexes, update_index
 from imgrec.storage.library import DEFAULT_MODELS_ROOT, Library
 from imgrec.storage.machine.atomic import remove_stale_temporaries
 from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
@@ -66,9 +66,13 @@ def ingest(library: Library, parameters: IndexParameters = PARAMETERS, models_ro
         for modality, fingerprint in fingerprints.items():
             merge_small_shards(registry, library.shards_dir, modality, fingerprint)
         specs = {name: embedder.spec for name, embedder in embedders.items()}
+        reports = []
         for name in default_indexes(library.modalities):
             folder, members = IndexFolder(library.indexes_dir, name), index_members(name, specs)
-            update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters)
+            reports.append(
+                update_index(registry, library.shards_dir, folder, members, library.vector_settings, parameters)
+            )
+        settle_indexes(registry, fingerprints, filter(None, reports))
 
 
 def unit_rows(rows: NDArray[np.floating]) -> Vectors:
