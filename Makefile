@@ -4,7 +4,12 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
+# What is installed: enough for the demo, or everything. Either target works first, on one .venv.
+LIGHT := .venv/.installed-demo
 INSTALLED := .venv/.installed
+
+# Many images set it, and then every start would compile again what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-slow check bench lock clean
 
@@ -14,22 +19,32 @@ help:
 	@echo 'make test-slow  the tests that take minutes'
 	@echo 'make check      ruff (lint, format, import directions) and mypy'
 	@echo 'make bench      the benchmarks (QUICK=1: under a minute each)'
-	@echo 'make install    .venv with everything; its commands are in .venv/bin'
+	@echo 'make install    .venv with everything (7 GB); its commands are in .venv/bin'
 	@echo 'make lock       renew constraints.txt from what pyproject.toml allows'
 
 install: $(INSTALLED)
 
 # A virtual environment needs ensurepip, which Debian packs apart; then the Python's own pip installs one into it.
-$(INSTALLED): pyproject.toml constraints.txt
-	@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
-	@rm -f $@
-	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv 2>/dev/null || { \
-		$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
-	@echo 'installing into .venv, which takes some minutes the first time'
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev,heif]'
+# For the demo Python compiles what it imports; pip would compile all, which takes longer than the demo.
+define install
+@test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+@rm -f $@
+@test -x $(BIN)/pip || $(PYTHON) -m venv .venv 2>/dev/null || { \
+	$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+@echo 'installing into .venv, which takes $(2) the first time'
+@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25' # which takes half as long as that of Python 3.11
+@$(BIN)/python -m pip install -q --disable-pip-version-check $(3) -c constraints.txt -e '.[$(1)]'
+endef
+
+$(LIGHT): pyproject.toml constraints.txt
+	$(call install,demo,a minute,--no-compile)
 	@touch $@
 
-demo: $(INSTALLED)
+$(INSTALLED): pyproject.toml constraints.txt
+	$(call install,dev,some minutes)
+	@touch $(LIGHT) $@
+
+demo: $(LIGHT)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
@@ -44,11 +59,11 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan memory index search; do \
+	@for name in ingest embed rescan registry memory index search; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:
-	@rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q '.[demo,dev,heif]'
+	@rm -rf .lock && $(PYTHON) -m venv .lock && .lock/bin/pip install -q '.[dev]'
 	@{ sed -n '/^#/p' constraints.txt; .lock/bin/pip freeze --exclude image-recommender; } > constraints.new
 	@mv constraints.new constraints.txt && rm -rf .lock
 

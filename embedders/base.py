@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from imgrec.embedders.extras import check_learned
 from imgrec.embedders.machine import Machine
+from imgrec.storage.photos.profiles import IGNORED
 from imgrec.storage.shards import NO_FEATURES, NOT_FINITE
 
 Pixels = NDArray[np.uint8]
@@ -23,7 +25,8 @@ class EmbedderSpec:
     """Everything that changes an embedder's vectors.
 
     `version` grows when the code changes what it computes. `decode_min_side` is the JPEG draft limit its pixels come
-    from. `licence` and `origin` speak of the weights, and do not enter the fingerprint.
+    from, `icc_profiles` what became of their colour profiles, which whoever creates an embedder from a library's
+    settings fills in. `licence` and `origin` speak of the weights, and do not enter the fingerprint.
     """
 
     name: str
@@ -33,11 +36,14 @@ class EmbedderSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "MIT"
     origin: str = "computed, no weights"
+    icc_profiles: str = IGNORED
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits; vectors of different fingerprints never meet in one index."""
         facts = {key: value for key, value in asdict(self).items() if key not in ("licence", "origin")}
+        if self.icc_profiles == IGNORED:  # as before there was a choice
+            del facts["icc_profiles"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -60,8 +66,8 @@ class Embedder(ABC):
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         """Embed RGB uint8 images, each (H, W, 3), into (N, dim) float32 rows of L2 norm 1.
 
-        A row does not depend on the rest of the batch, its order, or the number of threads. A picture that has nothing
-        to say to this embedder gets a row of NaN.
+        A row does not depend on the rest of the batch, its order, or the number of threads, of which several may call
+        this at once. A picture that has nothing to say to this embedder gets a row of NaN.
         """
 
     def prepare(self, pixels: Pixels) -> Prepared:
@@ -90,11 +96,25 @@ class LearnedEmbedder(Embedder):
     def silence(self) -> tuple[str, str]:
         return NOT_FINITE, f"{self.spec.name} makes numbers of this picture that are not finite"
 
+    def libraries(self, device: str) -> tuple[str, ...]:
+        """The libraries of the extra [learned] that it imports on the device of this name: here, none."""
+        return ()
+
+    def check_libraries(self, device: str) -> None:
+        """Look whether they are installed.
+
+        Raises:
+            MissingExtraError: one is not; the message names the command that installs it.
+        """
+        who = self.spec.name if device == "auto" else f"{self.spec.name} on {device}"
+        check_learned(who, self.libraries(device))
+
     @abstractmethod
     def load(self, machine: Machine) -> None:
         """Load the weights onto the device, which takes seconds; loaded ones stay, once for the whole process.
 
         Raises:
+            MissingExtraError: a library that it needs is not installed.
             DeviceError: the device asked for is not there.
             ModelFileError: they are missing, damaged, or not those that the fingerprint names.
         """

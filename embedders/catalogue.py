@@ -1,21 +1,24 @@
 """Which embedders there are. A further one is one file and one line: here, or in another package's entry points."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.base import Embedder
+from imgrec.embedders.devices import FLOAT32
 from imgrec.embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from imgrec.embedders.modalities.color import ColorEmbedder
 from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
-from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME, EfficientNetEmbedder
 from imgrec.embedders.modalities.openclip import OpenClipEmbedder
 from imgrec.embedders.modalities.sift import SiftEmbedder
 from imgrec.embedders.modalities.sift_codebook import DEFAULT, model_path, read_model
 from imgrec.embedders.models.dreamsim_types import PREFIX
 from imgrec.embedders.models.store import StoredModel, find_model
+from imgrec.storage.photos.profiles import IGNORED, profiles_of
 
 # From a library's vector settings and its folder of models (None outside of a library).
 Factory = Callable[[Mapping[str, Any], Path | None], Embedder]
@@ -32,6 +35,13 @@ EMBEDDERS: dict[str, Factory] = {
 MODEL_SETTINGS: dict[str, tuple[str, str]] = {
     "dreamsim": ("dreamsim_type", PREFIX),
     "openclip": ("openclip_model", ""),
+}
+# What libraries, and versions of their indexes, have that were made before there was a choice.
+WITHOUT_CHOICE: Mapping[str, Any] = {
+    "sift_model": DEFAULT,
+    "precision": FLOAT32,
+    "cpu_runtime": ONNX_RUNTIME,
+    "icc_profiles": IGNORED,
 }
 # Where installed packages name theirs: modality = "module:factory" (https://packaging.python.org/specifications/entry-points).
 ENTRY_POINTS = "imgrec.embedders"
@@ -53,6 +63,7 @@ def create_embedder(modality: str, vector_settings: Mapping[str, Any], models_di
         raise EmbedderParameterError(
             f"the embedder of {modality} calls itself {embedder.spec.name}: its spec and its entry point have to agree"
         )
+    embedder.spec = replace(embedder.spec, icc_profiles=profiles_of(vector_settings))
     return embedder
 
 

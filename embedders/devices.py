@@ -1,11 +1,15 @@
 """The device that models run on: which one, how pictures get there, and in which precision it computes."""
 
+import ctypes
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,21 +114,30 @@ class Place:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether it says that a device has no memory left: torch's allocator has a class for it, others only words."""
-    import torch
+    torch = sys.modules.get("torch")
+    return (torch is not None and isinstance(error, torch.OutOfMemoryError)) or any(
+        words in str(error) for words in _NO_MEMORY
+    )
 
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+def give_memory_back() -> None:
+    """Let other processes have what torch keeps of a GPU's memory for itself."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.cuda.empty_cache()
 
 
 def find_place(asked: str, precision: str = FLOAT32) -> Place:
     """Choose the device: `auto` is the first CUDA GPU, else Apple's, else the CPU.
 
+    torch, which takes seconds to import, is asked only where there may be a GPU.
+
     Raises:
         DeviceError: the one asked for is not there.
     """
+    if asked == "cpu" or (asked == "auto" and not (find_spec("torch") and may_have_gpu())):
+        return Place("cpu", precision)
     import torch
 
-    if asked == "cpu":
-        return Place("cpu", precision)
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     there = [*gpus, *mps, "cpu"]
@@ -132,6 +145,18 @@ def find_place(asked: str, precision: str = FLOAT32) -> Place:
     if chosen not in there:
         raise DeviceError(f"device = {asked}: there is {', '.join(there)}{_why_no_gpu(asked, gpus)}; name one, or auto")
     return Place(chosen, precision)
+
+
+@cache
+def may_have_gpu() -> bool:
+    """Whether something is there that torch could compute on: Apple's GPU, or a driver of NVIDIA's or AMD's."""
+    if sys.platform == "darwin" or Path("/dev/kfd").exists():
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def precision_of(vector_settings: Mapping[str, Any]) -> str:

@@ -29,6 +29,10 @@ class DeviceError(ImgrecError, LookupError):
     """The device that models are to run on is not there."""
 
 
+class MissingExtraError(ImgrecError, ImportError):
+    """A library that this modality or device needs is in an extra that is not installed."""
+
+
 class DeviceMemoryError(ImgrecError, RuntimeError):
     """The device that models run on has no memory left for one more."""
 

@@ -55,7 +55,7 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = sample_contents(registry, MAX_PHOTOS)
         _check_enough(len(photos))
-        limits = home.vector_settings["decode_min_side"], chosen.max_megapixels, chosen.decode_timeout_s
+        limits = dict(home.vector_settings), chosen.max_megapixels, chosen.decode_timeout_s
         work = partial(describe_photos, home.images_root, *limits)
         parts = [photos[start : start + PHOTOS_PER_PART] for start in range(0, len(photos), PHOTOS_PER_PART)]
         described = [

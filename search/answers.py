@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 
 class Hit(NamedTuple):
-    """One image found. Scores are cosines in [-1, 1]; `scores` has one a modality, None where there is no vector."""
+    """One image found. Scores are cosines in [-1, 1]; `scores` has one a modality, None where there is no vector.
+
+    `path` is relative to the folder of photos, and printable; `file` is absolute, and opens (surrogate-escaped, as
+    `os.fsdecode` has it, where its name is not UTF-8).
+    """
 
     rank: int
     id: int
@@ -18,9 +22,14 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """The hits of one query, best first, and the milliseconds that each step took."""
+    """The hits of one query, best first, and the milliseconds that each step took.
+
+    `root` is the folder of photos; `file` is the query's own, absolute, or None for a mixture.
+    """
 
     query: str
+    root: str
+    file: str | None
     index: str
     version: str
     ef_search: int

@@ -17,3 +17,7 @@ class QueryError(ImgrecError, ValueError):
 
 class BackupError(ImgrecError, ValueError):
     """A backup cannot be made there, or of this library."""
+
+
+class SearcherClosedError(ImgrecError, ValueError):
+    """A Searcher was used after it was closed."""

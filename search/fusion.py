@@ -8,8 +8,8 @@ from imgrec.embedders.base import EmbedderSpec
 from imgrec.search.errors import IndexNotFoundError
 from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.names import canonical_name, combined_name, named_modalities
 
-COMBINED = "combo_"
 # Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).
 WEIGHTS = {"color": 0.4, "sift": 0.6}
 # The same beside a model, which knows so much more of what is shown that colours hardly help it.
@@ -17,21 +17,18 @@ WEIGHTS_BESIDE_A_MODEL = {"color": 0.1, "sift": 0.3}
 _WEIGHT_OF_A_MODEL = 0.6
 
 
-def combined_name(modalities: Sequence[str]) -> str:
-    """The name of the combination of these modalities, in their one canonical (alphabetical) order."""
-    return COMBINED + "_".join(sorted(modalities))
-
-
 def index_modalities(name: str, known: Sequence[str]) -> dict[str, float]:
     """The modalities of an index, by its name, and their weights, which sum to 1.
+
+    They are in the order in which rows hold them, which is the alphabet's, whatever the order in the name.
 
     Raises:
         IndexNotFoundError: `name` is no modality and no combination of `known` ones.
     """
-    parts = _parts(name)
     if not _can_be_built(name, known):
         choices = ", ".join([*known, *([combined_name(known)] if len(known) > 1 else [])])
         raise IndexNotFoundError(f"no index {name!r} can be built of this library's modalities: there are {choices}")
+    parts = named_modalities(name)
     shares = WEIGHTS if WEIGHTS.keys() >= set(parts) else WEIGHTS_BESIDE_A_MODEL
     weights = {part: shares.get(part, _WEIGHT_OF_A_MODEL) for part in parts}
     total = sum(weights.values())
@@ -54,7 +51,7 @@ def indexes_in_step(modalities: Sequence[str], there: Sequence[str], asked: Sequ
 
     Whatever is there may be searched, so none may fall behind. Folders of other names are nobody's index.
     """
-    wanted = asked or default_indexes(modalities)
+    wanted = map(canonical_name, asked or default_indexes(modalities))
     return list(dict.fromkeys([*wanted, *sorted(name for name in there if _can_be_built(name, modalities))]))
 
 
@@ -71,10 +68,8 @@ def combine(members: Sequence[Member], vectors: Mapping[str, Vectors]) -> Vector
     )
 
 
-def _parts(name: str) -> list[str]:
-    return name.removeprefix(COMBINED).split("_") if name.startswith(COMBINED) else [name]
-
-
 def _can_be_built(name: str, known: Sequence[str]) -> bool:
-    parts = set(_parts(name))
-    return parts <= set(known) and name == (combined_name(list(parts)) if name.startswith(COMBINED) else name)
+    try:
+        return set(named_modalities(name)) <= set(known)
+    except IndexNotFoundError:
+        return False

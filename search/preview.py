@@ -30,26 +30,27 @@ def block_height(hits: int) -> int:
     return -(-(1 + hits) // COLUMNS) * _STEP_Y + MARGIN
 
 
-def write_preview(path: Path, answers: Sequence[tuple[Answer, Path | None]], images_root: Path) -> None:
+def write_preview(path: Path, answers: Sequence[Answer]) -> None:
     """Write one contact sheet as PNG: a block for each query, with its hits, below one another.
 
-    An answer comes with the file of its query; a query that is no file shows as what it says.
+    A query that is no file shows as what it says.
     """
-    columns = min(COLUMNS, 1 + max(len(answer.hits) for answer, _ in answers))
-    height = sum(block_height(len(answer.hits)) for answer, _ in answers)
+    columns = min(COLUMNS, 1 + max(len(answer.hits) for answer in answers))
+    height = sum(block_height(len(answer.hits)) for answer in answers)
     sheet = Image.new("RGB", (columns * _STEP_X + MARGIN, height), PAPER)
     top = 0
-    for answer, query_file in answers:
-        _draw(sheet, top, answer, query_file, images_root)
+    for answer in answers:
+        _draw(sheet, top, answer)
         top += block_height(len(answer.hits))
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")
 
 
-def _draw(sheet: Image.Image, top: int, answer: Answer, query_file: Path | None, images_root: Path) -> None:
-    name = "" if query_file is None else query_file.name
+def _draw(sheet: Image.Image, top: int, answer: Answer) -> None:
+    query_file = None if answer.file is None else Path(answer.file)
+    name = query_file.name if query_file else ""
     cells: list[tuple[str, str, Path | None, str]] = [("query", name, query_file, ACCENT)]
-    cells += [(f"{hit.rank}   {hit.score:.3f}", hit.path, images_root / hit.file, INK) for hit in answer.hits]
+    cells += [(f"{hit.rank}   {hit.score:.3f}", hit.path, Path(hit.file), INK) for hit in answer.hits]
     draw = ImageDraw.Draw(sheet)
     for place, (title, name, file, ink) in enumerate(cells):
         x, y = MARGIN + place % COLUMNS * _STEP_X, top + MARGIN + place // COLUMNS * _STEP_Y

@@ -1,26 +1,27 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
 import re
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec.embedders.base import Embedder, LearnedEmbedder, TextEmbedder, are_vectors
-from imgrec.embedders.catalogue import create_embedders
+from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
+from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
+from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
-from imgrec.search.fusion import COMBINED
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
-from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
-from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
-from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.registry_pool import RegistryPool
 
 _ID = re.compile(r"id:(\d+)")
 _LARGEST_ID = 2**63 - 1  # SQLite's
@@ -28,10 +29,11 @@ _LARGEST_ID = 2**63 - 1  # SQLite's
 
 @dataclass(frozen=True)
 class Query:
-    """One query's vectors, (dim,) each, by modality, and the milliseconds that they took."""
+    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took."""
 
     text: str
     vectors: Mapping[str, Vectors]
+    file: str | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
 
@@ -45,7 +47,7 @@ class Limits:
 
 
 class QueryEmbedder:
-    """Makes the vectors of queries, as one version of an index wants them.
+    """Makes the vectors of queries, as one version of an index wants them, in any number of threads.
 
     `fingerprints` are those of the version's modalities and of all others that the library has.
 
@@ -54,19 +56,30 @@ class QueryEmbedder:
     """
 
     def __init__(
-        self, library: Library, registry: Registry, index: str, manifest: Manifest, limits: Limits, machine: Machine
+        self,
+        library: Library,
+        registries: RegistryPool,
+        index: str,
+        manifest: Manifest,
+        limits: Limits,
+        machine: Machine,
     ) -> None:
         self._library = library
-        self._registry = registry
+        self._registries = registries
         self._index = index
         self._members = manifest.members
         self._decode_min_side = manifest.vector_settings["decode_min_side"]
+        self._icc_profiles = profiles_of(manifest.vector_settings)
         self._limits = limits
         self._machine = machine
-        modalities = [*library.modalities, *(member.modality for member in manifest.members)]
+        members = [member.modality for member in manifest.members]
+        own = {**WITHOUT_CHOICE, **manifest.vector_settings}
         # A modality that the library got since has settings that this version does not know yet.
-        settings = {**library.vector_settings, **manifest.vector_settings}
-        self._embedders: dict[str, Embedder] = create_embedders(dict.fromkeys(modalities), settings, library.models_dir)
+        others = {**library.vector_settings, **manifest.vector_settings, "icc_profiles": self._icc_profiles}
+        self._embedders: dict[str, Embedder] = {
+            name: create_embedder(name, own if name in members else others, library.models_dir)
+            for name in dict.fromkeys([*library.modalities, *members])
+        }
         self.fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:
             if self.fingerprints[member.modality] != member.fingerprint:
@@ -75,16 +88,17 @@ class QueryEmbedder:
                     "run `imgrec ingest`"
                 )
 
-    def embed(self, query: str, all_scores: bool = False) -> Query:
-        """Take the vectors of `id:N` from the registry; decode and embed the picture at any other path.
+    def embed(self, query: Picture, all_scores: bool = False) -> Query:
+        """Take the vectors of `id:N` from the registry; decode and embed any other picture.
 
         With `all_scores` a picture is embedded in every modality of the library, not only in the index's.
 
         Raises:
             QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
         """
-        if matched := _ID.fullmatch(query):
-            return Query(query, self._stored(query, min(int(matched[1]), _LARGEST_ID)))
+        if isinstance(query, str) and (matched := _ID.fullmatch(query)):
+            image_id = min(int(matched[1]), _LARGEST_ID)
+            return Query(query, self._stored(query, image_id), self._file_of(image_id))
         return self._embed_picture(query, all_scores)
 
     def embed_terms(self, terms: Sequence[Term]) -> Query:
@@ -101,42 +115,30 @@ class QueryEmbedder:
         return Query(
             describe_terms(terms),
             {modality: vector for modality, vector in mixed.items() if vector is not None},
+            None,
             sum(query.decode_ms for query in prepared),
             sum(query.embed_ms for query in prepared),
         )
 
-    def file_of(self, query: str) -> Path:
-        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
-        if matched := _ID.fullmatch(query):
-            row = self._registry.images([int(matched[1])])[int(matched[1])]
-            return Path(self._library.images_root) / row.file_path
-        return _path(query)
+    def _file_of(self, image_id: int) -> str | None:
+        with self._registries.reader() as registry:
+            (path,) = registry.paths([image_id])
+        return None if path is None else str(Path(self._library.images_root) / path[1])
 
-    def _embed_picture(self, query: str, all_scores: bool) -> Query:
-        started = time.perf_counter()
-        try:
-            data, _ = read_regular(_path(query))
-            pixels = decode_safely(
-                data, self._decode_min_side, self._limits.max_megapixels, self._limits.decode_timeout_s
-            )
-        except OSError as error:
-            raise QueryError(
-                f"query {printable(query)} cannot be read ({error.strerror or error}): "
-                "give the path of an image, or id:N for an image of the library"
-            ) from error
-        except ImageError as error:
-            raise QueryError(f"query {printable(query)}: {error}") from error
+    def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
+        started, name = time.perf_counter(), name_of(query)
+        limits = self._limits
+        pixels = pixels_of(
+            query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
+        )
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        for embedder in wanted:
-            if isinstance(embedder, LearnedEmbedder):
-                embedder.load(self._machine)
-        rows = {embedder.spec.name: embedder.embed([pixels]) for embedder in wanted}
+        rows = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
         vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
-            raise QueryError(f"query {printable(query)}: {self._index} finds nothing in this picture to search for")
-        return Query(query, vectors, (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+            raise QueryError(f"query {printable(name)}: {self._index} finds nothing in this picture to search for")
+        return Query(name, vectors, file_of(query), (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
     def _embed_text(self, text: str) -> Query:
         started = time.perf_counter()
@@ -147,34 +149,31 @@ class QueryEmbedder:
                     f"index {self._index} does not read text ({member.modality} does not): "
                     f"search index {text_index(self._library)}"
                 )
-            row = embedder.embed_texts([text], self._machine)
+            row = embed_text(embedder, text, self._machine)
             if not are_vectors(row)[0]:
                 raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
             vectors[member.modality] = row[0]
-        return Query(text, vectors, 0.0, (time.perf_counter() - started) * 1e3)
+        return Query(text, vectors, None, 0.0, (time.perf_counter() - started) * 1e3)
 
     def _stored(self, query: str, image_id: int) -> dict[str, Vectors]:
         vectors = {}
-        for modality, fingerprint in self.fingerprints.items():
-            stored = self._registry.vector(modality, fingerprint, image_id)
-            if stored is not None:
-                vectors[modality] = stored
-        if any(member.modality in vectors for member in self._members):
-            return vectors
-        if not self._registry.images([image_id]):
-            raise QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
+        with self._registries.reader() as registry:
+            for modality, fingerprint in self.fingerprints.items():
+                stored = registry.vector(modality, fingerprint, image_id)
+                if stored is not None:
+                    vectors[modality] = stored
+            if any(member.modality in vectors for member in self._members):
+                return vectors
+            raise self._no_vector(registry, query, image_id)
+
+    def _no_vector(self, registry: Registry, query: str, image_id: int) -> QueryError:
+        if not registry.images([image_id]):
+            return QueryError(f"query {query}: the library has no image of this id (`imgrec sql` lists them)")
         needed = " or ".join(member.modality for member in self._members)
-        found = [self._registry.vector_failure(self.fingerprints[m.modality], image_id) for m in self._members]
+        found = [registry.vector_failure(self.fingerprints[m.modality], image_id) for m in self._members]
         reasons = dict.fromkeys(f"{failure[1]} ({failure[0]})" for failure in found if failure)
         why = f": {'; '.join(reasons)}" if reasons else "; see `imgrec failures`"
-        raise QueryError(f"query {query}: this image has no {needed} vector{why}")
-
-
-def default_index(indexes_dir: Path) -> str:
-    """The index that is searched when none is named: the combination of most modalities, or else the only one."""
-    names = list_indexes(indexes_dir)
-    combined = [name for name in names if name.startswith(COMBINED)]
-    return max(combined, key=len) if combined else names[0] if names else "color"
+        return QueryError(f"query {query}: this image has no {needed} vector{why}")
 
 
 def explain_no_index(library: Library, registry: Registry, index: str) -> str:
@@ -198,13 +197,6 @@ def text_index(library: Library) -> str:
         if name in published and isinstance(embedder, TextEmbedder):
             return name
     raise IndexNotFoundError(
-        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library {library.root}` "
-        "makes one"
+        f"{library.root} has no index that reads text: `imgrec ingest --modality openclip --library "
+        f"{shlex.quote(str(library.root))}` makes one"
     )
-
-
-def _path(query: str) -> Path:
-    try:
-        return Path(query).expanduser()
-    except RuntimeError:  # ~name of nobody: then it is a file of that name
-        return Path(query)

@@ -1,33 +1,35 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-import logging
-import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer, Hit
-from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
+from imgrec.search.errors import QueryError
 from imgrec.search.fusion import combine
-from imgrec.search.indexes.layout import IndexFolder, Member
-from imgrec.search.indexes.reader import open_reader
+from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.segment import Vectors
-from imgrec.search.queries import Limits, Query, QueryEmbedder, default_index, explain_no_index, text_index
+from imgrec.search.names import in_order
+from imgrec.search.pictures import Picture
+from imgrec.search.queries import Limits, Query
+from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
-from imgrec.storage.library import open_library
+from imgrec.storage.library import Library, open_library
 from imgrec.storage.registry.registry import Registry
-
-logger = logging.getLogger(__name__)
+from imgrec.storage.registry.registry_pool import RegistryPool
 
 
 class Searcher:
     """Answers queries from a library's index. Keeps it open; a version published meanwhile is taken up by itself.
 
-    Where no index is named it is the one of most modalities, or `for_text` the one that reads text.
+    Where no index is named it is the one of most modalities that is not damaged, or `for_text` the one that reads text;
+    when that becomes another one, or the library gets modalities, it is followed within a second.
+
+    Any number of threads may share one: each call answers from one version, whatever is published meanwhile. Close it
+    in the end, or use it in a `with` block; calls that are under way then finish.
 
     Raises:
         LibraryNotFoundError: there is no library.
@@ -44,42 +46,46 @@ class Searcher:
         machine: Machine = Machine(),
         for_text: bool = False,
     ) -> None:
-        self.library = open_library(Path(library))
+        root, limits = Path(library), Limits(max_megapixels, decode_timeout_s)
         self._ef_search = ef_search
-        self._limits = Limits(max_megapixels, decode_timeout_s)
-        self._machine = machine
-        self._stack = ExitStack()
-        self._registry = self._stack.enter_context(Registry.open_for_reading(self.library.registry_path))
-        default = text_index(self.library) if for_text and not index else default_index(self.library.indexes_dir)
-        self._folder = IndexFolder(self.library.indexes_dir, index or default)
+        self._registries = RegistryPool(open_library(root).registry_path)
         try:
-            self._open_reader()
-        except IndexNotFoundError as error:
-            raise IndexNotFoundError(explain_no_index(self.library, self._registry, self.index)) from error
+            self._serving = Serving(root, index, for_text, limits, machine, self._registries)
+        except BaseException:
+            self._registries.close()
+            raise
 
     def __enter__(self) -> "Searcher":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the index and the registry; twice does no harm. A call after it raises SearcherClosedError."""
+        self._serving.close()
+        self._registries.close()
+
+    @property
+    def library(self) -> Library:
+        return self._serving.open.library
 
     @property
     def index(self) -> str:
-        return self._folder.name
+        return self._serving.open.folder.name
 
     @property
     def photos(self) -> int:
         """How many photos the index has, and so an answer hits at most."""
-        return self._reader.manifest.live
+        return self._serving.open.manifest.live
 
     @property
     def ef_search(self) -> int:
-        return self._ef_search or self._reader.manifest.parameters["ef_search"]
+        return self._ef_of(self._serving.open)
 
-    def search(
-        self, queries: Sequence[str | os.PathLike[str]], top_k: int = 10, all_scores: bool = False
-    ) -> list[Answer]:
-        """Find the `top_k` images most like each query: the path of an image file, or `id:N` of the library.
+    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+        """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
+        ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
         the index's; those of `id:N` always do.
@@ -87,9 +93,9 @@ class Searcher:
         Raises:
             QueryError: a query is neither a readable image nor a known id.
         """
-        self._refresh()
-        prepared = [self._queries.embed(os.fspath(query), all_scores) for query in queries]
-        return [self._answer(query, top_k) for query in prepared]
+        current = self._serving.current()
+        prepared = [current.queries.embed(query, all_scores) for query in queries]
+        return [self._answer(current, query, top_k) for query in prepared]
 
     def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
@@ -100,95 +106,96 @@ class Searcher:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
-        self._refresh()
-        return self._answer(self._queries.embed_terms(terms), top_k)
-
-    def query_file(self, query: str) -> Path:
-        """The file of a query that was answered: the path itself, or the photo of `id:N`."""
-        return self._queries.file_of(query)
+        current = self._serving.current()
+        return self._answer(current, current.queries.embed_terms(terms), top_k)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
 
-        Hits of a combined index carry no scores of its modalities here.
-        """
-        self._refresh()
-        return self._hits(vectors, top_k)
+        Hits of a combined index carry no scores of its modalities here. Open the Searcher with the index' name: without
+        one, another index may become the library's default, of another dim.
 
-    def _hits(self, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        scores, ids = self._reader.search(vectors, top_k, self.ef_search)
+        Raises:
+            QueryError: the vectors are not of the index' dim.
+        """
+        current = self._serving.current()
+        if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
+            shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
+            raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
+        return self._hits(current, vectors, top_k)
+
+    def _ef_of(self, current: OpenIndex) -> int:
+        return self._ef_search or current.manifest.parameters["ef_search"]
+
+    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int) -> list[list[Hit]]:
+        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current))
         id_rows = ids.tolist()
-        paths = iter(self._registry.paths([image_id for row in id_rows for image_id in row]))
-        only = self._members[0].modality if len(self._members) == 1 else None
+        with self._registries.reader() as registry:
+            paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
+        root = f"{current.library.images_root.rstrip('/')}/"
+        only = current.members[0].modality if len(current.members) == 1 else None
         return [
             [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, path[1])
+                Hit(rank, image_id, path[0], score, {only: score} if only else {}, root + path[1])
                 for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
                 if path is not None
             ]
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
-    def _answer(self, query: Query, top_k: int) -> Answer:
+    def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
         started = time.perf_counter()
-        hits = self._with_scores(query, self._hits(self._combine(query), top_k)[0])
+        hits = self._hits(current, _combine(current.members, query), top_k)[0]
         return Answer(
             query=query.text,
-            index=self.index,
-            version=self._reader.manifest.version,
-            ef_search=self.ef_search,
-            hits=tuple(hits),
+            root=current.library.images_root,
+            file=query.file,
+            index=current.folder.name,
+            version=current.manifest.version,
+            ef_search=self._ef_of(current),
+            hits=tuple(self._with_scores(current, query, hits)),
             decode_ms=query.decode_ms,
             embed_ms=query.embed_ms,
             search_ms=(time.perf_counter() - started) * 1e3,
         )
 
-    def _combine(self, query: Query) -> Vectors:
-        """Return the query's (1, dim) row for this index; a modality that it lacks adds nothing."""
-        found = query.vectors
-        if len(self._members) == 1:
-            return found[self._members[0].modality][np.newaxis]
-        parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in self._members}
-        return combine(self._members, parts)
-
-    def _with_scores(self, query: Query, hits: list[Hit]) -> list[Hit]:
+    def _with_scores(self, current: OpenIndex, query: Query, hits: list[Hit]) -> list[Hit]:
         """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-        modalities = dict.fromkeys([*(member.modality for member in self._members), *query.vectors])
-        missing = [modality for modality in modalities if hits and modality not in hits[0].scores]
+        modalities = {*(member.modality for member in current.members), *query.vectors}
+        missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
         if not missing:
             return hits
         ids = [hit.id for hit in hits]
-        scores = {modality: self._score(query, modality, ids) for modality in missing}
+        with self._registries.reader() as registry:
+            scores = {modality: _score(registry, current, query, modality, ids) for modality in missing}
         return [
             hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
             for hit in hits
         ]
 
-    def _score(self, query: Query, modality: str, ids: Sequence[int]) -> dict[int, float | None]:
-        """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
-        scores: dict[int, float | None] = dict.fromkeys(ids)
-        if (vector := query.vectors.get(modality)) is None:
-            return scores
-        stored = self._registry.vectors(modality, self._queries.fingerprints[modality], ids)
-        return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
-    def _refresh(self) -> None:
-        """Take up a newer version, if one was published; if it cannot be opened, go on with the one that is open."""
-        if self._folder.stamp() not in (None, self._stamp):
-            try:
-                self._open_reader()
-            except IndexDamagedError as error:
-                logger.warning("%s; the version before it goes on serving", error)
+def _combine(members: Sequence[Member], query: Query) -> Vectors:
+    """Return the query's (1, dim) row for an index, whose product with an image's row is the score.
 
-    def _open_reader(self) -> None:
-        self._stamp = self._folder.stamp()
-        try:
-            self._reader = open_reader(self._folder)
-        except IndexDamagedError:  # a version may be replaced twice between reading its name and opening it
-            self._reader = open_reader(self._folder)
-        manifest = self._reader.manifest
-        self._members: tuple[Member, ...] = manifest.members
-        self._queries = QueryEmbedder(self.library, self._registry, self.index, manifest, self._limits, self._machine)
+    A modality that the query lacks is weighed out, so that it scores 1 against itself.
+    """
+    found = query.vectors
+    if len(members) == 1:
+        return found[members[0].modality][np.newaxis]
+    parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in members}
+    share = sum(member.weight for member in members if member.modality in found)
+    return combine(members, parts) / np.float32(share)
+
+
+def _score(
+    registry: Registry, current: OpenIndex, query: Query, modality: str, ids: Sequence[int]
+) -> dict[int, float | None]:
+    """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
+    scores: dict[int, float | None] = dict.fromkeys(ids)
+    if (vector := query.vectors.get(modality)) is None:
+        return scores
+    stored = registry.vectors(modality, current.queries.fingerprints[modality], ids)
+    return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
 
 def _clipped(scores: list[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from imgrec.storage.machine.atomic import write_atomic
 
 FORMAT_VERSION = 1
 # Weights of learned embedders, which are large and the same for all libraries.
-DEFAULT_MODELS_ROOT = Path("~/.local/share/imgrec/models").expanduser()
+DEFAULT_MODELS_ROOT = Path(os.path.expanduser("~/.local/share/imgrec/models"))  # noqa: PTH111 - Path's may raise
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,6 @@ class Library:
     @property
     def mlflow_path(self) -> Path:
         return self.root / "mlflow.db"
-
-    @property
-    def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.mlflow_path}"
 
     @property
     def mlflow_artifacts_dir(self) -> Path:
@@ -132,7 +129,7 @@ def open_library(root: Path) -> Library:
         facts = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise LibraryNotFoundError(
-            f"no library at {root}: make one with `imgrec ingest PHOTOS --library {root}`"
+            f"no library at {root}: make one with `imgrec ingest PHOTOS --library {shlex.quote(str(root))}`"
         ) from None
     except NotADirectoryError:
         raise LibraryNotFoundError(f"no library at {root}: there is a file; name a folder") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from imgrec.storage.errors import ShardError
+from imgrec.storage.machine.times import storable
 from imgrec.storage.names import vector_table
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import (
@@ -151,7 +152,7 @@ def read_or_set_aside(path: Path) -> Shard | None:
 def _stamp(path: Path) -> tuple[int, int]:
     """What changes with a file's content, however it is changed."""
     status = path.stat()
-    return status.st_size, status.st_ctime_ns
+    return status.st_size, storable(status.st_ctime_ns)
 
 
 def _write_anew(registry: Registry, shards_dir: Path, fingerprint: str, lost: Set[str]) -> None:

@@ -12,8 +12,8 @@ from imgrec.storage.library import Library
 from imgrec.storage.names import check_modality
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import list_shards
+from imgrec.storage.tables import image_table
 
-_ROWS = 50_000
 # Everything reaches DuckDB as Arrow: it needs no file and no extension, so it gets none.
 _SEALED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
@@ -61,7 +61,7 @@ def _run(
         Registry.open_for_reading(library.registry_path) as registry,
         duckdb.connect(":memory:", config=_SEALED) as connection,
     ):
-        connection.register("images_table", _images(registry))
+        connection.register("images_table", image_table(registry))
         connection.execute("CREATE VIEW images AS SELECT * FROM images_table")
         for modality, paths in shards.items():
             _create_view(connection, modality, paths)
@@ -82,30 +82,3 @@ def _create_view(connection: duckdb.DuckDBPyConnection, modality: str, paths: Se
     else:
         vectors = "SELECT 0::BIGINT AS image_id, '' AS path, []::FLOAT[] AS vector WHERE false"
     connection.execute(f"CREATE VIEW {modality} AS {vectors}")
-
-
-def _images(registry: Registry) -> pa.Table:
-    schema = pa.schema(
-        [
-            ("id", pa.int64()),
-            ("path", pa.string()),
-            ("size", pa.int64()),
-            ("modified", pa.timestamp("ns", "UTC")),
-            ("width", pa.int64()),
-            ("height", pa.int64()),
-            ("format", pa.string()),
-            ("status", pa.string()),
-            ("reason", pa.string()),
-            ("content_hash", pa.string()),
-        ]
-    )
-    cursor = registry.connection.execute(
-        """SELECT id, path, size, mtime_ns, width, height, format,
-                  CASE WHEN missing_since IS NULL THEN status ELSE 'missing' END, reason, lower(hex(content_hash))
-           FROM images ORDER BY id"""
-    )
-    batches = []
-    while rows := cursor.fetchmany(_ROWS):
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
-        batches.append(pa.record_batch(columns, schema=schema))
-    return pa.Table.from_batches(batches, schema)

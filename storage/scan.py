@@ -1,6 +1,7 @@
 """Bring the registry up to date with a folder of photos."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from imgrec.storage.registry.identity import Comparison, Identified
 from imgrec.storage.registry.registry import Registry
 
 FILES_PER_PROBE = 16
+# What was read is kept that often. A commit may take as long as reading some photos, where it waits for the disk.
+SAVE_EVERY_S = 1.0
 # Below this many photos a share says little: one deleted photo of three is no lost disk.
 SHARE_NEEDS_PHOTOS = 20
 
@@ -46,8 +49,7 @@ def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport
     """Say what a scan would find, reading no photo and changing nothing."""
     _check_root(root)
     report = WalkReport()
-    identity.record_walk(registry.connection, walk_photos(root, report))
-    return identity.compare(registry.connection, list(report.unreadable_folders)), report
+    return identity.compare(registry.connection, walk_photos(root, report), report.unreadable_folders), report
 
 
 def foresee_refusal(root: Path, comparison: Comparison, max_missing_share: float, moved: bool) -> str | None:
@@ -94,10 +96,18 @@ def scan_photos(
         error = decoder_failure(death, decode_timeout_s)
         return pool.submit(probe_failed, str(root), path, error.status, str(error)).result()
 
-    for probes in map_batches(pool, probe, paths, in_flight=64, blame=blame):
-        identity.record_probes(connection, probes)
-        done += len(probes)
-        on_read(done, comparison.to_read)
+    unsaved: list[Probe] = []
+    saved_s = time.monotonic()
+    try:
+        for probes in map_batches(pool, probe, paths, in_flight=64, blame=blame):
+            unsaved += probes
+            if time.monotonic() - saved_s > SAVE_EVERY_S:
+                identity.record_probes(connection, unsaved)
+                unsaved, saved_s = [], time.monotonic()
+            done += len(probes)
+            on_read(done, comparison.to_read)
+    finally:
+        identity.record_probes(connection, unsaved)
     with registry.transaction():
         identified = identity.apply(connection, datetime.now(UTC).isoformat())
         if _too_many(identified.missing, comparison, max_missing_share):

@@ -27,6 +27,8 @@ NO_FEATURES = "no_features"
 # A picture that is fine and of which a model makes NaN or infinity: none either.
 NOT_FINITE = "not_finite"
 OF_ONE_MODALITY = (NO_FEATURES, NOT_FINITE)
+# A content hash is a SHA-256.
+HASH_BYTES = 32
 _METADATA_KEY = b"imgrec"
 
 
@@ -91,7 +93,7 @@ def write_shard(path: Path, shard: Shard) -> str:
     flat = pa.array(np.ascontiguousarray(shard.vectors, np.float32).reshape(-1))
     table = pa.table(
         {
-            "content_hash": pa.array(shard.content_hashes, pa.binary(32)),
+            "content_hash": pa.array(shard.content_hashes, pa.binary(HASH_BYTES)),
             "vector": pa.FixedSizeListArray.from_arrays(flat, shard.vectors.shape[1]),
         }
     ).replace_schema_metadata({_METADATA_KEY: json.dumps(facts)})

@@ -8,10 +8,10 @@ from concurrent.futures.process import BrokenProcessPool
 from imgrec.storage.errors import ImgrecError
 from imgrec.storage.machine.refusals import refusal_of
 
-# Trying again neither empties a disk nor raises a limit.
+# Trying again neither empties a disk, nor raises a limit, nor shortens a name.
 _PERMANENT_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EMFILE,
-    errno.ENOMEM,
+    errno.ENOMEM, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EFBIG, errno.EINVAL,
 }  # fmt: skip
 # 2, 4, 8, 16 s, each up to half longer, so that many jobs do not come back at once.
 FIRST_DELAY_S = 2.0
@@ -22,8 +22,11 @@ def is_passing(error: BaseException) -> bool:
     """Whether a failure may be over at the next try: a busy database, a network disk, a killed worker."""
     if isinstance(error, ImgrecError):
         return False
-    if refusal_of(error) in _PERMANENT_ERRNOS:
+    code = refusal_of(error)
+    if code in _PERMANENT_ERRNOS:
         return False
+    if isinstance(error, OSError) and code is None:  # no kernel said so, but Python: of a name, an argument, a damage
+        return isinstance(error, ConnectionError | TimeoutError)
     return isinstance(error, OSError | sqlite3.OperationalError | BrokenProcessPool)
 
 

@@ -41,7 +41,18 @@ class TrackedRun:
 
 def tracking_uri(library: Library) -> str:
     """MLFLOW_TRACKING_URI, or else a database inside the library."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or library.mlflow_uri
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(library.mlflow_path)
+
+
+def sqlite_uri(path: Path) -> str:
+    """Name a database by a URI that MLflow and SQLAlchemy take for this very path, whatever its name."""
+    from sqlalchemy import URL, make_url
+
+    plain = f"sqlite:///{path}"
+    if make_url(plain).database == str(path):
+        return plain
+    # Of "sqlite:///" MLflow makes the folder, by its quoted name; with a driver it leaves that to us.
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def postpone(library: Library, record: RunRecord) -> None:
@@ -80,7 +91,7 @@ def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) 
 
     found = client.get_experiment_by_name(record.experiment)
     if found is None:
-        artifacts = library.mlflow_artifacts_dir.resolve().as_uri() if uri == library.mlflow_uri else None
+        artifacts = library.mlflow_artifacts_dir.resolve().as_uri() if uri == sqlite_uri(library.mlflow_path) else None
         experiment_id = client.create_experiment(record.experiment, artifact_location=artifacts)
     else:
         experiment_id = found.experiment_id

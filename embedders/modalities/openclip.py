@@ -11,6 +11,7 @@ from PIL import Image
 from imgrec.embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepared, Vectors
 from imgrec.embedders.devices import FLOAT32, Place, find_place, precision_parameters
 from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.extras import OPENCLIP
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.models.openclip_files import load_model
 from imgrec.embedders.models.store import find_model
@@ -59,7 +60,11 @@ class OpenClipEmbedder(LearnedEmbedder):
             )
         return cls(card, vector_settings["decode_min_side"], vector_settings.get("precision", FLOAT32))
 
+    def libraries(self, device: str) -> tuple[str, ...]:
+        return OPENCLIP
+
     def load(self, machine: Machine) -> None:
+        self.check_libraries(machine.device)
         self._place = find_place(machine.device, self._place.precision)
         self._folder = find_model(machine.models_root, self._card["name"], self._card["digest"]).folder
         self._images = _image_tower(self._folder, self._card["digest"], self._place.device)
@@ -108,8 +113,10 @@ class OpenClipEmbedder(LearnedEmbedder):
 
         Raises:
             EmbedderParameterError: this model's tokenizer is not inside of open_clip.
+            MissingExtraError: torch or open_clip is not installed.
             ModelFileError: the model is missing or damaged.
         """
+        self.check_libraries(machine.device)
         import torch
 
         if not self._card["text"]:

@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.base import Embedder, EmbedderSpec, Pixels, Vectors
 from imgrec.embedders.modalities.sift_codebook import DEFAULT, SiftModel, load_model
 
@@ -58,11 +58,10 @@ class SiftEmbedder(Embedder):
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         vectors = np.full((len(batch), DIM), np.nan, np.float32)
-        # More BLAS threads give other last bits, and in as many processes as cores they only wait for one another.
-        with _thread_pools().limit(limits=1, user_api="blas"):
-            for row, pixels in enumerate(batch):
-                descriptors, sizes = describe(pixels)
-                if len(descriptors):
+        for row, pixels in enumerate(batch):
+            descriptors, sizes = describe(pixels)
+            if len(descriptors):
+                with one_thread():  # in as many processes as cores, more would only wait for one another, too
                     vectors[row] = shorten(vlad(descriptors, np.sqrt(sizes), self._model), DIM)
         return vectors
 
@@ -110,11 +109,6 @@ def shorten(vector: Floats, dim: int) -> Floats:
         values = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1).reshape(-1)
         step *= 2
     return _unit(values[:dim])
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 @cache

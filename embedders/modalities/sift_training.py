@@ -1,12 +1,13 @@
 """Learn what SIFT-VLAD needs from descriptors: a local PCA and a codebook."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.errors import TooFewImagesError
 from imgrec.embedders.modalities.sift import Floats, describe
 from imgrec.embedders.modalities.sift_codebook import SiftModel
@@ -15,6 +16,7 @@ from imgrec.storage.machine.pool import time_limit
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.profiles import profiles_of
 
 WORDS = 64
 LOCAL_DIM = 64
@@ -25,7 +27,11 @@ _SEED = 0
 
 
 def describe_photos(
-    images_root: str, decode_min_side: int, max_megapixels: float, decode_timeout_s: float, photos: Sequence[Pending]
+    images_root: str,
+    vector_settings: Mapping[str, Any],
+    max_megapixels: float,
+    decode_timeout_s: float,
+    photos: Sequence[Pending],
 ) -> list[Floats]:
     """Describe photos for training, at most 200 descriptors each, evenly taken. Runs in worker processes.
 
@@ -36,7 +42,7 @@ def describe_photos(
         try:
             data, _ = read_regular(Path(images_root) / photo.path)
             with time_limit(decode_timeout_s):
-                pixels = decode(data, decode_min_side, max_megapixels)
+                pixels = decode(data, vector_settings["decode_min_side"], max_megapixels, profiles_of(vector_settings))
             descriptors, _ = describe(pixels)
         except (OSError, ImageError):
             continue
@@ -59,13 +65,8 @@ def train_model(descriptors: Sequence[Floats]) -> SiftModel:
         raise TooFewImagesError(f"{len(sample):,} keypoints are too few to learn {WORDS} visual words from")
     order = np.random.default_rng(_SEED).permutation(len(sample))[:MAX_DESCRIPTORS]
     sample = sample[np.sort(order)]
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            return _fit(sample)
-    finally:
-        faiss.omp_set_num_threads(threads)
+    with one_thread():
+        return _fit(sample)
 
 
 def _fit(sample: Floats) -> SiftModel:

@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.extras import DREAMSIM, check_learned
 from imgrec.embedders.models.dreamsim_network import load_network
 from imgrec.embedders.models.dreamsim_types import HUB, PREFIX, SIDE, TYPES, DreamSimType
 from imgrec.embedders.models.store import StoredModel, describe_files, find_model, refuse_to_replace, stage
@@ -29,6 +30,7 @@ def add_dreamsim(models_root: Path, name: str, cache: Path, replace: bool = Fals
         ModelFileError: there is no such type; a file is missing, damaged, not finite, or of another architecture; or
             another model of that name is there, and not to be replaced. Nothing is stored then.
     """
+    check_learned(name, DREAMSIM)
     kind = type_of(name)
     there = [path for path in (*kind.files, *kind.adapter_weights) if (cache / path).is_file()]
     wanted = _choose(kind, there, cache)

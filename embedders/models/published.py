@@ -1,6 +1,7 @@
 """Which names of models somebody publishes, without knowing how such a model is fetched or stored."""
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.extras import OPENCLIP, missing_of
 from imgrec.embedders.models.dreamsim_types import PREFIX, TYPES
 from imgrec.embedders.models.openclip_config import known_config
 
@@ -12,6 +13,8 @@ def is_published(name: str) -> bool:
         return name.removeprefix(PREFIX) in TYPES
     if "." not in name:
         return False
+    if missing_of(OPENCLIP):  # a fetch will say so
+        return True
     try:
         return known_config(name) is not None
     except ModelFileError:  # these weights belong to an architecture of another name

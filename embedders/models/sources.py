@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.extras import DREAMSIM, OPENCLIP, check_learned
 from imgrec.embedders.models.downloads import Progress, Remote, download
 from imgrec.embedders.models.dreamsim_types import PREFIX
 from imgrec.embedders.models.openclip_config import CONFIG, known_config, licence_of
@@ -56,8 +57,10 @@ def find_source(name: str, preferred: str = HUB) -> Source:
 
     Raises:
         ModelFileError: nobody publishes a model of this name.
+        MissingExtraError: the libraries that know it are not installed.
     """
     refuse_packaged(name)
+    check_learned(name, DREAMSIM if name.startswith(PREFIX) else OPENCLIP)
     if name.startswith(PREFIX):
         return _dreamsim_source(name)
     return _openclip_source(check_model_name(name), preferred)

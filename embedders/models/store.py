@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -158,9 +159,8 @@ def check_model_name(name: str) -> str:
         ModelFileError: it may not.
     """
     if name.startswith(LOCAL_DIR):
-        raise ModelFileError(
-            f"{name} is a folder: `imgrec models add NAME {name.removeprefix(LOCAL_DIR)}` first, then give NAME"
-        )
+        folder = shlex.quote(name.removeprefix(LOCAL_DIR))
+        raise ModelFileError(f"{name} is a folder: `imgrec models add NAME {folder}` first, then give NAME")
     if not _NAME.fullmatch(name):
         raise ModelFileError(f"{name!r} is no name of a model: letters, digits and . _ - are allowed")
     return name

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from imgrec.embedders.base import Embedder, LearnedEmbedder, Prepared, Vectors
-from imgrec.embedders.devices import is_out_of_memory
+from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Prepared, TextEmbedder, Vectors
+from imgrec.embedders.devices import give_memory_back, is_out_of_memory
 from imgrec.embedders.errors import DeviceMemoryError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.parts import Part
 
-# Two chunks may be under way in one process, and each forward pass uses all cores, or the one GPU.
+# Two chunks may be under way in one process, or searches in many threads; each pass uses all cores, or the one GPU.
 _one_at_a_time = threading.Lock()
 # How many images at once a device turned out to hold, by fingerprint and device: the next chunk need not find out.
 _held: dict[tuple[str, str], int] = {}
@@ -108,6 +108,28 @@ class ForwardStage:
             )  # fmt: skip
 
 
+def embed_picture(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vectors:
+    """Embed one picture (H, W, 3) into a row (1, dim), at once and in any thread; models are loaded, and take turns.
+
+    Raises:
+        DeviceError: the device is not there.
+        DeviceMemoryError: it has no memory for the model.
+        ModelFileError: weights are missing or damaged.
+    """
+    if not isinstance(embedder, LearnedEmbedder):
+        return embedder.embed([pixels])
+    prepared = embedder.prepare(pixels)[np.newaxis]
+    with _one_at_a_time, _telling_no_room(embedder):
+        embedder.load(machine)
+        return embedder.forward(embedder.send(prepared))
+
+
+def embed_text(embedder: TextEmbedder, text: str, machine: Machine) -> Vectors:
+    """Embed words into a row (1, dim), as `embed_picture` does a picture."""
+    with _one_at_a_time:
+        return embedder.embed_texts([text], machine)
+
+
 @contextmanager
 def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
     try:
@@ -122,8 +144,6 @@ def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
 
 def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     """Embed a batch; None, and memory tidied up, if the device's does not hold it and it can be halved."""
-    import torch
-
     try:
         with _telling_no_room(embedder):
             sent = embedder.send(batch)
@@ -132,5 +152,5 @@ def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     except DeviceMemoryError:
         if len(batch) == 1:
             raise
-    torch.cuda.empty_cache()  # only here, where the failed pass has let go of its tensors
+    give_memory_back()  # only here, where the failed pass has let go of its tensors
     return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from imgrec.embedders.base import Embedder, Prepared
+from imgrec.embedders.base import Embedder, Pixels, Prepared
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.work.chunk import Chunk, read_chunk
@@ -23,6 +23,8 @@ from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.profiles import profiles_of
+from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
@@ -106,7 +108,7 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
         try:
             data = _read_unchanged(Path(chunk.images_root), pending)
             with time_limit(chunk.decode_timeout_s):
-                pixels = decode(data, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+                pixels = _decode(chunk, data)
         except ImageChangedError:
             changed.append(pending.path)
         except ImageError as error:
@@ -125,11 +127,16 @@ def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Par
     First another picture goes through the same code: where that ends the worker too, it was not the image's fault.
     """
     chunk, embedders = _load(chunk_path)
-    pixels = decode(PLAIN, chunk.vector_settings["decode_min_side"], chunk.max_megapixels)
+    pixels = _decode(chunk, PLAIN)
     for embedder in embedders.values():
         embedder.prepare(pixels)
     nothing = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
     return Part((), nothing, (Failure(chunk.pending[position].content_hash, status, reason),), ())
+
+
+def _decode(chunk: Chunk, data: bytes) -> Pixels:
+    settings = chunk.vector_settings
+    return decode(data, settings["decode_min_side"], chunk.max_megapixels, profiles_of(settings))
 
 
 @cache
@@ -145,7 +152,7 @@ def _read_unchanged(root: Path, pending: Pending) -> bytes:
         data, status = read_regular(root / pending.path, follow_symlink=False)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
-    same_stat = (len(data), status.st_mtime_ns, status.st_ctime_ns) == pending[2:]
+    same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]
     if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
         raise ImageChangedError(pending.path)
     return data

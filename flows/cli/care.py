@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from imgrec.conf.errors import SettingsError
-from imgrec.conf.settings import Settings, find_library
-from imgrec.flows.cli.console import print_json, speak_plainly
+from imgrec.conf.settings import Settings, expand_folder, find_library
+from imgrec.flows.cli.console import print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, library_option
 from imgrec.flows.pipeline.interrupts import cleaning_up
@@ -113,8 +113,15 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
         raise SystemExit(FAILED)
 
 
+def _target(_context: click.Context, _argument: click.Parameter, value: str) -> Path:
+    try:
+        return cast(Path, expand_folder(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{visible(value)}: {error}") from None
+
+
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", callback=_target)
 @library_option
 @click.option("--no-verify", is_flag=True, help="Do not check the copy, which reads all of it.")
 @json_option
@@ -134,7 +141,7 @@ def backup(verbose: bool, /, target: Path, library: str | None, no_verify: bool,
 
     chosen = Settings.load(library=library)
     with cleaning_up():
-        done = back_up(chosen.library, target.expanduser().resolve(), _parameters(chosen), verify=not no_verify)
+        done = back_up(chosen.library, target, _parameters(chosen), verify=not no_verify)
     size, kept = sum(done.copied.values()), len(done.files) - len(done.copied)
     if as_json:
         facts = {"library": chosen.library, "target": done.target, "verified": not no_verify}
@@ -143,8 +150,8 @@ def backup(verbose: bool, /, target: Path, library: str | None, no_verify: bool,
         from imgrec.flows.cli.tables import size_of
 
         click.echo(
-            f"{done.target}: {len(done.copied):,} files ({size_of(size)}) copied beside the registry, {kept:,} were "
-            f"there; {'not checked' if no_verify else 'checked'}"
+            f"{visible(str(done.target))}: {len(done.copied):,} files ({size_of(size)}) copied beside the registry, "
+            f"{kept:,} were there; {'not checked' if no_verify else 'checked'}"
         )
 
 

@@ -1,8 +1,12 @@
 """What a person or a script sees of a command: lines, JSON, warnings of ours, none of the orchestrator's log."""
 
+import base64
+import codecs
 import json
 import logging
 import os
+import sys
+import warnings
 
 import click
 
@@ -19,6 +23,9 @@ def speak_plainly(verbose: bool) -> None:
     """
     if verbose:
         return
+    warnings.filterwarnings(
+        "ignore", "Failed to create the Prefect home directory"
+    )  # `imgrec.flows.cli.server` tells what to do
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     logger = logging.getLogger("imgrec")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
@@ -38,6 +45,20 @@ def visible(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def file_facts(file: str) -> dict[str, str | None]:
+    """Say as JSON which file is meant, so that it opens: `file`.
+
+    JSON holds text. Where a name is not UTF-8, `file` is null, and `file_base64` has its bytes in base64: a lone
+    surrogate in place of each byte would open in Python alone, and many programs refuse a whole line that has one.
+    """
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return {"file": None, "file_base64": base64.b64encode(os.fsencode(file)).decode()}
+    return {"file": file}
+
+
 def print_json(value: object) -> None:
     """Print one JSON object as a line, at once, for whoever reads along."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+    ascii_only = codecs.lookup(sys.stdout.encoding).name != "utf-8"  # JSON has escapes of its own
+    print(json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=str), flush=True)

@@ -29,8 +29,8 @@ from imgrec.flows.cli.server_named import server_is_named
 @retry_option
 @settings_options(
     "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
-    "cpu_runtime", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction", "ef_search",
-    "max_failed_share", "max_missing_share", "orchestrate",
+    "cpu_runtime", "icc_profiles", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction",
+    "ef_search", "max_failed_share", "max_missing_share", "orchestrate",
 )  # fmt: skip
 @json_option
 @click.pass_obj
@@ -83,6 +83,7 @@ def ingest(
     "dreamsim_type",
     "precision",
     "cpu_runtime",
+    "icc_profiles",
     "models_root",
     "device",
     "workers",
@@ -119,7 +120,7 @@ def _run_ingest(
 
         report = ingest_nothing(loaded, **{name: value for name, value in flags.items() if name != "accept_missing"})
         if report is not None:
-            show_report(report, as_json)
+            show_report(report, as_json, verbose)
             return
     run_stage("ingest", loaded, sources, flags, as_json, verbose)
 
@@ -131,7 +132,7 @@ def _print_estimate(
 
     estimate = estimate_ingest(settings, retry_failed, photos_moved, accept_missing)
     if as_json:
-        print_json(vars(estimate))
+        print_json({**vars(estimate), "disk_bytes": estimate.disk_bytes})
     else:
         from imgrec.flows.cli.tables import print_estimate
 

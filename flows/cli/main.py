@@ -1,6 +1,7 @@
 """The command line: `imgrec`."""
 
 import os
+import re
 import sqlite3
 import sys
 import traceback
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def _describe(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = re.sub(r"\s*\n\s*", " ", str(error)).strip()  # spaces may be a name's
     if isinstance(error, ImgrecError):
         return text
     if isinstance(error, OSError) and error.strerror:
@@ -83,12 +84,13 @@ def _describe(error: Exception) -> str:
     if isinstance(error, sqlite3.OperationalError):
         return f"SQLite: {text}: check the disk that the library is on, then run the command again"
     if text.startswith("Failed to reach API"):
-        server = "start it with `prefect server start`, or unset PREFECT_API_URL to run without one"
-        return f"Prefect's server does not answer ({text}): {server}"
+        from imgrec.flows.cli.remedies import remedy_if_silent
+
+        return f"Prefect's server does not answer ({text}): {remedy_if_silent()}"
     if text.startswith("Server error '500"):
-        again = "then run the command again: it goes on from here (`imgrec --verbose …` shows the details)"
-        where = "PREFECT_HOME, or the machine that PREFECT_API_URL names"
-        return f"Prefect's server failed, mostly since the disk of its database is full: free space in {where}, {again}"
+        from imgrec.flows.cli.remedies import remedy_if_full
+
+        return f"Prefect's server failed, mostly since the disk of its database is full: {remedy_if_full()}"
     return f"{type(error).__name__}: {text} (run `imgrec --verbose …` for the details)"
 
 

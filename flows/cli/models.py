@@ -11,7 +11,7 @@ import click
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.errors import ModelFileError
-from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, settings_options
 from imgrec.flows.pipeline.interrupts import cleaning_up
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def models() -> None:
     """Models that libraries share: what is there, and how to get more.
 
-    `efficientnet` needs none of these: its weights come with a package.
+    `efficientnet` needs none of these: its weights come with image-recommender.
     """
 
 
@@ -173,10 +173,13 @@ def add(
 
 
 def _find(root: Path, name: str) -> StoredModel:
+    from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
     from imgrec.embedders.models.packaged import NAME, find_packaged
     from imgrec.embedders.models.store import find_model
 
-    return find_packaged() if name == NAME else find_model(root, name)
+    if name != NAME:
+        return find_model(root, name)
+    return find_packaged(EfficientNetEmbedder(decode_min_side=1).spec)
 
 
 def _three(text: str | None, option: str) -> tuple[float, float, float] | None:
@@ -197,7 +200,7 @@ def _progress(as_json: bool) -> Iterator[FileProgress]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -221,7 +224,8 @@ def _say_stored(model: StoredModel, as_json: bool) -> None:
         from imgrec.flows.cli.tables import size_of
 
         click.echo(
-            f"{model.name}: {size_of(model.size)}, {model.dim} dimensions, licence: {model.licence}; {model.folder}"
+            f"{model.name}: {size_of(model.size)}, {model.dim} dimensions, licence: {model.licence}; "
+            f"{visible(str(model.folder))}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 
@@ -41,7 +41,7 @@ def run_stage(
         begin(verbose)
         run = getattr(import_module(f"imgrec.flows.{_FLOWS[stage]}"), _FLOWS[stage])
         options = {**sources, **flags}
-    show_report(asking_if_vanished(run, options, as_json), as_json)
+    show_report(asking_if_vanished(run, options, as_json), as_json, verbose)
 
 
 def begin(verbose: bool) -> None:
@@ -65,13 +65,13 @@ def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any]
         return run(**{**options, "accept_missing": True})
 
 
-def show_report(report: RunReport, as_json: bool) -> None:
+def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
     """Print what a run did."""
     if as_json:
         print_json(report.as_json())
     else:
-        from imgrec.flows.cli.tables import print_report
+        from imgrec.flows.cli.summary import print_report
 
-        print_report(report)
+        print_report(report, verbose)
     if report.scan is not None and report.scan.found == 0:
-        click.echo(f"imgrec: warning: no photos in {report.images_root}", err=True)
+        click.echo(f"imgrec: warning: no photos in {visible(report.images_root)}", err=True)

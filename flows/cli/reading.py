@@ -1,11 +1,12 @@
 """What a library holds: `imgrec status`, `failures`, `sql`."""
 
 import math
+from pathlib import Path
 
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import print_json
+from imgrec.flows.cli.console import file_facts, print_json
 from imgrec.flows.cli.options import json_option, library_option
 from imgrec.storage.library import Library, open_library
 
@@ -19,7 +20,7 @@ def status(library: str | None, as_json: bool) -> None:
 
     facts = read_status(Settings.load(library=library).library)
     if as_json:
-        print_json({key: facts[key] for key in ("images", "vectors", "indexes")})
+        print_json({"root": facts["images_root"], **{key: facts[key] for key in ("images", "vectors", "indexes")}})
     else:
         from imgrec.flows.cli.tables import print_status
 
@@ -31,7 +32,7 @@ def status(library: str | None, as_json: bool) -> None:
 @json_option
 def failures(library: str | None, as_json: bool) -> None:
     """List the images that cannot be used, why, and what to do about it."""
-    from imgrec.storage.registry.failures import REMEDIES
+    from imgrec.storage.registry.failures import remedy_for
     from imgrec.storage.registry.registry import Registry
 
     home = open_library(Settings.load(library=library).library)
@@ -40,11 +41,12 @@ def failures(library: str | None, as_json: bool) -> None:
         if as_json:
             for row in registry.failures(fingerprints):
                 facts = {"id": row.id, "path": row.path, "status": row.status, "reason": row.reason}
-                print_json({**facts, "remedy": REMEDIES[row.status]})
+                file = file_facts(str(Path(home.images_root) / row.file_path))
+                print_json({**facts, "remedy": remedy_for(row.status, row.reason), "root": home.images_root, **file})
         else:
             from imgrec.flows.cli.tables import print_failures
 
-            print_failures(registry.failures(fingerprints), REMEDIES)
+            print_failures(registry.failures(fingerprints))
 
 
 @click.command()

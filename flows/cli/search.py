@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, print_json, speak_plainly
+from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.options import json_option, library_option, settings_options
 
@@ -61,7 +61,8 @@ def search(
     what follows: "2:red car". What is taken away is a picture if it is id:N or a file, and words otherwise. Words need
     an index that reads text, which is openclip, and take that one unless --index names another.
 
-    Scores are cosines: 1 is the same, 0 has nothing in common.
+    Scores are cosines: 1 is the same, 0 has nothing in common. A combined index weighs those of its modalities, as far
+    as the query has them: sift finds nothing in a plain wall.
 
     \b
     imgrec search --text "a red car"
@@ -81,7 +82,7 @@ def search(
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
     failed = False
-    shown: list[tuple[Any, Path | None]] = []
+    shown: list[Any] = []
     terms = parse_terms(texts, images, minus)
     if bool(terms) == bool(queries):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
@@ -90,19 +91,18 @@ def search(
         if preview:
             _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append((searcher.search_terms(terms, chosen.top_k), None))
-            _show(shown[-1][0], as_json)
+            shown.append(searcher.search_terms(terms, chosen.top_k))
+            _show(shown[-1], as_json)
         for query in queries:
             try:
-                answer = searcher.search([query], chosen.top_k, scores == "all")[0]
+                shown += searcher.search([query], chosen.top_k, scores == "all")
             except QueryError as error:
                 complain(str(error))
                 failed = True
                 continue
-            shown.append((answer, searcher.query_file(query)))
-            _show(answer, as_json)
+            _show(shown[-1], as_json)
         if preview and shown:
-            _write_sheet(preview, shown, Path(searcher.library.images_root), as_json)
+            _write_sheet(preview, shown, as_json)
     if failed:
         raise SystemExit(FAILED)
 
@@ -117,13 +117,13 @@ def _check_height(queries: int, hits: int) -> None:
         )
 
 
-def _write_sheet(preview: Path, answers: Sequence[tuple[Any, Path | None]], images_root: Path, as_json: bool) -> None:
+def _write_sheet(preview: Path, answers: Sequence[Any], as_json: bool) -> None:
     from imgrec.search.preview import write_preview
     from imgrec.storage.photos.paths import printable
 
-    write_preview(preview, answers, images_root)
+    write_preview(preview, answers)
     if not as_json:
-        click.echo(f"preview: {printable(str(preview))}")
+        click.echo(f"preview: {visible(printable(str(preview)))}")
 
 
 def _show(answer: Any, as_json: bool) -> None:
@@ -142,6 +142,8 @@ def _answer_json(answer: Any) -> dict[str, object]:
     hits: Iterable[Any] = answer.hits
     return {
         "query": printable(answer.query),
+        **(file_facts(answer.file) if answer.file else {"file": None}),
+        "root": answer.root,
         "index": answer.index,
-        "hits": [{key: getattr(hit, key) for key in keys} for hit in hits],
+        "hits": [{**{key: getattr(hit, key) for key in keys}, **file_facts(hit.file)} for hit in hits],
     }

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partialmethod
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -53,6 +54,18 @@ def tame_temporary_server() -> None:
         theirs.port, theirs.server_process, theirs.running = ours.port, ours.wait_until_it_answers(), True
 
     SubprocessASGIServer.start = start  # type: ignore[method-assign, assignment] # no other way
+    _ignore_proxies()
+
+
+def _ignore_proxies() -> None:
+    """Keep Prefect's clients, which talk to the temporary server only, from a proxy's very address.
+
+    httpx refuses to start with one of a kind that it does not know (`socks://`, as GNOME sets it), used or not.
+    """
+    from prefect.client.base import PrefectHttpxAsyncClient, PrefectHttpxSyncClient
+
+    for client in (PrefectHttpxSyncClient, PrefectHttpxAsyncClient):
+        client.__init__ = partialmethod(client.__init__, trust_env=False)  # type: ignore[method-assign, assignment] # the same
 
 
 def _check_room(settings: Settings) -> None:

@@ -109,7 +109,7 @@ def build(
     """Bring indexes in step with the vectors that are there.
 
     A few new photos are added, deleted ones taken out; with another M or efConstruction the graph is built anew. An
-    index is of one modality, or of several: `combo_` and their names in alphabetical order.
+    index is of one modality, or of several: `combo_` and their names, in any order.
 
     \b
     imgrec index build
@@ -135,21 +135,24 @@ def drop(verbose: bool, /, names: tuple[str, ...], library: str | None, as_json:
     """
     speak_plainly(verbose)
     from imgrec.search.fusion import default_indexes
+    from imgrec.search.names import canonical_name
     from imgrec.search.upkeep.dropping import drop_indexes
     from imgrec.storage.library import open_library
     from imgrec.storage.machine.refusals import explaining
 
     settings = Settings.load(library=library)
+    built = settings.indexes or default_indexes(open_library(settings.library).modalities)
+    wanted = [canonical_name(name) for name in built]
     with explaining(settings.library), cleaning_up():
         size = drop_indexes(settings.library, names)
+    dropped = list(dict.fromkeys(map(canonical_name, names)))
     if as_json:
-        print_json({"library": str(settings.library), "dropped": list(names), "bytes": size})
+        print_json({"library": str(settings.library), "dropped": dropped, "bytes": size})
         return
     from imgrec.flows.cli.tables import size_of
 
-    click.echo(f"dropped {', '.join(names)}, {size_of(size)}")
-    wanted = settings.indexes or default_indexes(open_library(settings.library).modalities)
-    if again := [name for name in names if name in wanted]:
+    click.echo(f"dropped {', '.join(dropped)}, {size_of(size)}")
+    if again := [name for name in dropped if name in wanted]:
         click.echo(f"the next `imgrec ingest` builds {', '.join(again)} again, unless the setting indexes names others")
 
 

@@ -1,5 +1,6 @@
 """How every writing flow ends: its report, logged to MLflow."""
 
+import shlex
 from dataclasses import replace
 
 from imgrec.flows.pipeline.libraries import describe_choice
@@ -45,10 +46,10 @@ def close_run(
     )
     report = replace(report, tracked=_track(run, what, report))
     if report.failed_share > run.chosen.max_failed_share:
+        listing = f"imgrec failures --library {shlex.quote(report.library)}"
         raise TooManyFailuresError(
             f"{report.images['failed']:,} images failed, a share of {report.failed_share:.3f}, more than "
-            f"max_failed_share = {run.chosen.max_failed_share:g}: `imgrec failures --library {report.library}` lists "
-            "them"
+            f"max_failed_share = {run.chosen.max_failed_share:g}: `{listing}` lists them"
         )
     return report
 

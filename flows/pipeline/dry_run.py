@@ -3,7 +3,7 @@
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,29 +16,31 @@ from imgrec.embedders.base import Embedder, LearnedEmbedder
 from imgrec.embedders.catalogue import check_stored_models, create_embedders
 from imgrec.embedders.machine import Machine
 from imgrec.flows.pipeline.libraries import check_device, preview_library
+from imgrec.search.fusion import index_modalities, indexes_in_step
+from imgrec.search.indexes.layout import list_indexes
 from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
 from imgrec.storage.machine.pool import WorkerPool, available_cpus, map_batches, time_limit
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry import identity
 from imgrec.storage.registry.failures import list_failed, list_passing
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import foresee_refusal, preview_scan
+from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, graph_bytes_of, shard_bytes_of
 
 SAMPLE = 24
 FORWARD_SAMPLE = 8
-# BLOB row, shard and index hold each vector once, with little around it.
-COPIES_OF_A_VECTOR = 3
-BYTES_A_ROW = 600
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents.
 
-    `refused` says whether, and why, the ingest would stop for the photos that are gone.
+    `refused` says whether, and why, the ingest would stop for the photos that are gone. `disk` says what each copy of
+    the vectors takes of `disk_bytes`.
     """
 
     found: int
@@ -49,7 +51,11 @@ class Estimate:
     retried: int
     other_files: dict[str, int]
     seconds: float
-    disk_bytes: int
+    disk: Mapping[str, int]
+
+    @property
+    def disk_bytes(self) -> int:
+        return sum(self.disk.values())
 
 
 def estimate_ingest(
@@ -57,6 +63,8 @@ def estimate_ingest(
 ) -> Estimate:
     """Walk the photos, compare them with the registry, and time a sample of those that would be read."""
     library = preview_library(settings, photos_moved)
+    for name in settings.indexes or ():
+        index_modalities(name, library.modalities)
     check_device(library, settings.device)
     check_stored_models(library.modalities, library.vector_settings, settings.models_root)
     root = Path(library.images_root)
@@ -73,7 +81,8 @@ def estimate_ingest(
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
     if sample:
         a_picture += _time_models(embedders.values(), Machine(settings.models_root, settings.device))
-    vector_bytes = sum(embedder.spec.dim for embedder in embedders.values()) * 4
+    dims = {name: embedder.spec.dim for name, embedder in embedders.items()}
+    indexes = indexes_in_step(library.modalities, list_indexes(library.indexes_dir), settings.indexes or ())
     to_embed = comparison.to_read + len(retried)
     return Estimate(
         found=comparison.found,
@@ -84,8 +93,21 @@ def estimate_ingest(
         retried=len(retried),
         other_files=dict(walked.other_files),
         seconds=to_embed * a_picture,
-        disk_bytes=to_embed * (vector_bytes * COPIES_OF_A_VECTOR + BYTES_A_ROW),
+        disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
     )
+
+
+def estimate_disk(images: int, dims: Mapping[str, int], indexes: Sequence[str], hnsw_m: int) -> dict[str, int]:
+    """Bytes that new images take, by what holds them; `dims` of vectors by modality."""
+    an_image = {
+        "registry.sqlite, images": IMAGE_ROW_BYTES,
+        "registry.sqlite, vectors": sum(blob_bytes_of(dim) for dim in dims.values()),
+        "shards": sum(shard_bytes_of(dim) for dim in dims.values()),
+    }
+    for name in indexes:
+        dim = sum(dims[modality] for modality in index_modalities(name, list(dims)))
+        an_image[f"index {name}"] = graph_bytes_of(dim, hnsw_m)
+    return {what: images * size for what, size in an_image.items()}
 
 
 def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set[bytes]:
@@ -96,13 +118,15 @@ def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:
     """Do with some photos what workers do; return the seconds that took. Runs in one, since it may be its end."""
-    embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
+    settings = library.vector_settings
+    embedders = create_embedders(library.modalities, settings, library.models_dir)
     started = time.perf_counter()
     for path in paths:
         try:
             data, _ = read_regular(Path(library.images_root) / path, follow_symlink=False)
             with time_limit(decode_timeout_s):
-                pixels = decode(data, library.vector_settings["decode_min_side"], max_megapixels)
+                side, profiles = settings["decode_min_side"], profiles_of(settings)
+                pixels = decode(data, side, max_megapixels, profiles)
         except (OSError, ImageError):
             continue
         for embedder in embedders.values():

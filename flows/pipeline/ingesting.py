@@ -9,7 +9,6 @@ from imgrec.flows.pipeline.looking import is_embedded, look_at_indexes, look_at_
 from imgrec.flows.pipeline.report import Embedded, RunReport
 from imgrec.flows.pipeline.run import open_run
 from imgrec.flows.pipeline.stages import embed_stage, index_stage, list_to_retry, retry_stage, scan_stage
-from imgrec.search.fusion import index_modalities
 from imgrec.storage.library import is_library, open_library
 from imgrec.tasks.calls import Calls, PlainCalls
 
@@ -24,9 +23,7 @@ def ingest(
     retry_failed: bool = False,
 ) -> RunReport:
     """Bring a library up to date with its folder of photos: scan, embed, mirror, index."""
-    with open_run(chosen, calls, photos_moved, reembed, embeds=True) as run:
-        for name in chosen.indexes or ():
-            index_modalities(name, run.library.modalities)  # a wrong name is told before the work, not after
+    with open_run(chosen, calls, photos_moved, reembed, embeds=True, indexes=chosen.indexes) as run:
         check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
         retried = retry_stage(run, retry_failed)
         scanned = scan_stage(run, accept_missing)
@@ -45,7 +42,9 @@ def ingest_nothing(
     """
     if not is_library(chosen.library):
         return None
-    with open_run(chosen, PlainCalls(chosen.retries), photos_moved, reembed, embeds=True) as run:
+    calls = PlainCalls(chosen.retries)
+    with open_run(chosen, calls, photos_moved, reembed, embeds=True, indexes=chosen.indexes) as run:
+        check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
         if list_to_retry(run, retry_failed):
             return None
         with run.stages.timed("scan"):
@@ -86,5 +85,5 @@ def embed(
 def build(chosen: Settings, calls: Calls, *, rebuild: bool = False) -> RunReport:
     """Bring indexes in step with the vectors of a library."""
     open_library(chosen.library)
-    with open_run(chosen, calls) as run:
+    with open_run(chosen, calls, indexes=chosen.indexes) as run:
         return close_run(run, "index", built=index_stage(run, chosen.indexes, rebuild))

@@ -9,11 +9,16 @@ from typing import Any
 from imgrec.conf.errors import SettingsError
 from imgrec.conf.settings import Settings
 from imgrec.embedders.base import LearnedEmbedder
-from imgrec.embedders.catalogue import MODEL_SETTINGS, check_modality, create_embedders, find_stored_model
-from imgrec.embedders.devices import FLOAT32, find_place
+from imgrec.embedders.catalogue import (
+    MODEL_SETTINGS,
+    WITHOUT_CHOICE,
+    check_modality,
+    create_embedders,
+    find_stored_model,
+)
+from imgrec.embedders.devices import find_place
 from imgrec.embedders.errors import UnknownEmbedderError
-from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME
-from imgrec.embedders.modalities.sift_codebook import DEFAULT
+from imgrec.embedders.extras import INSTALL_LEARNED, OPENCLIP, missing_of
 from imgrec.embedders.models.store import model_names
 from imgrec.storage.errors import PhotoRootError, VectorSettingsError
 from imgrec.storage.library import Library, create_library, is_library, open_library
@@ -24,8 +29,6 @@ from imgrec.storage.photos.paths import printable
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
 MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
-# What libraries have that were made before there was a choice.
-_WITHOUT_CHOICE = {"sift_model": DEFAULT, "precision": FLOAT32, "cpu_runtime": ONNX_RUNTIME}
 
 
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
@@ -67,23 +70,28 @@ def describe_choice(library: Library, settings: Settings) -> str:
     ]
     told = f"a new library, which keeps these modalities: {', '.join(names)}"
     if settings.modalities is None and MODEL_IF_THERE not in library.modalities:
+        install = f"`{INSTALL_LEARNED}`, " if missing_of(OPENCLIP) else ""
         told += (
-            f"; `imgrec models fetch {settings.openclip_model}`, then `imgrec ingest --modality {MODEL_IF_THERE}`, "
-            "adds one that sees more and reads text"
+            f"; {install}`imgrec models fetch {shlex.quote(settings.openclip_model)}`, then "
+            f"`imgrec ingest --modality {MODEL_IF_THERE}`, adds one that sees more and reads text"
         )
     return told
 
 
 def check_device(library: Library, device: str) -> None:
-    """Look whether the device that the library's models are to run on is there; imports torch only if it may not be.
+    """Look whether the device that the library's models are to run on is there, and what they need of an extra.
+
+    Imports torch only where the device may not be there.
 
     Raises:
         DeviceError: it is not.
+        MissingExtraError: a library that a modality needs there is not installed.
     """
-    if device in ("auto", "cpu"):
-        return
     embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
-    if any(isinstance(embedder, LearnedEmbedder) for embedder in embedders.values()):
+    learned = [embedder for embedder in embedders.values() if isinstance(embedder, LearnedEmbedder)]
+    for embedder in learned:
+        embedder.check_libraries(device)
+    if learned and device not in ("auto", "cpu"):
         find_place(device)
 
 
@@ -125,7 +133,7 @@ def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Libr
 def _modalities(settings: Settings) -> tuple[str, ...]:
     if settings.modalities:
         return settings.modalities
-    there = settings.openclip_model in model_names(settings.models_root)
+    there = settings.openclip_model in model_names(settings.models_root) and not missing_of(OPENCLIP)
     return (*DEFAULT_MODALITIES, MODEL_IF_THERE if there else MODEL_ALWAYS_THERE)
 
 
@@ -184,16 +192,16 @@ def _images_root(library: Library, settings: Settings, photos_moved: bool) -> st
 
 
 def _kept(library: Library) -> Mapping[str, Any]:
-    return {**_WITHOUT_CHOICE, **library.vector_settings}
+    return {**WITHOUT_CHOICE, **library.vector_settings}
 
 
 def _refusal(library: Library, differing: dict[str, object]) -> str:
     kept = _kept(library)
     told = "; ".join(f"{name} = {value}, but {_told(kept.get(name))} there" for name, value in differing.items())
-    flags = " ".join(f"--{name.replace('_', '-')} {_flag(value)}" for name, value in differing.items())
+    flags = " ".join(f"--{name.replace('_', '-')} {shlex.quote(_flag(value))}" for name, value in differing.items())
     return (
         f"the vectors of {library.root} were made with other settings ({told}): to embed all its images anew, "
-        f"run `imgrec reembed --library {library.root} {flags}`"
+        f"run `imgrec reembed --library {shlex.quote(str(library.root))} {flags}`"
     )
 
 

@@ -6,7 +6,7 @@ from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.run import Run
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.switching import count_waiting
-from imgrec.search.indexes.updating import IndexReport, is_in_step
+from imgrec.search.indexes.updating import IndexReport, look_at_index, settle_indexes
 from imgrec.storage.library import open_library
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.identity import Identified
@@ -40,9 +40,10 @@ def look_at_indexes(run: Run) -> dict[str, IndexReport] | None:
     reports = {}
     for plan in plan_indexes(run, run.chosen.indexes or ()):
         folder = IndexFolder(run.library.indexes_dir, plan.name)
-        in_step, report = is_in_step(run.registry, folder, plan.members, plan.vector_settings, plan.parameters)
+        in_step, report = look_at_index(run.registry, folder, plan.members, plan.vector_settings, plan.parameters)
         if not in_step:
             return None
         if report is not None:
             reports[plan.name] = report
+    settle_indexes(run.registry, run.fingerprints, reports.values())  # the next look finds that sooner
     return reports

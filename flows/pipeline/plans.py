@@ -10,6 +10,7 @@ from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.fusion import index_members, indexes_in_step
 from imgrec.search.indexes.layout import IndexFolder, Member, list_indexes, published_indexes
 from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.names import canonical_name
 
 
 class IndexPlan(NamedTuple):
@@ -27,6 +28,7 @@ def plan_indexes(run: Run, asked: Sequence[str] = (), as_served: bool = False) -
     With `as_served`, those that are there keep the vectors that they have now. Settings of graphs are for those asked
     for, or else for all.
     """
+    asked = [canonical_name(name) for name in asked]
     for name in indexes_in_step(run.library.modalities, list_indexes(run.library.indexes_dir), asked):
         yield IndexPlan(name, *_made_of(run, name, as_served), _parameters(run, name, not asked or name in asked))
 

@@ -1,7 +1,7 @@
 """One run that writes a library: what it has open, who helps it, and how it is stopped."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from imgrec.flows.pipeline.interrupts import stopping_gently
 from imgrec.flows.pipeline.libraries import check_device, library_for, preview_library
 from imgrec.flows.pipeline.progress import IngestProgress, ingest_progress
 from imgrec.flows.pipeline.report import Stages
+from imgrec.search.fusion import index_modalities
 from imgrec.search.indexes.publishing import reserve_indexed_ids
 from imgrec.storage.library import Library, is_library
 from imgrec.storage.machine.atomic import remove_stale_temporaries
@@ -50,19 +51,28 @@ class Run:
 
 @contextmanager
 def open_run(
-    chosen: Settings, calls: Calls, photos_moved: bool = False, reembed: bool = False, embeds: bool = False
+    chosen: Settings,
+    calls: Calls,
+    photos_moved: bool = False,
+    reembed: bool = False,
+    embeds: bool = False,
+    indexes: Sequence[str] | None = None,
 ) -> Iterator[Run]:
     """Open or make the library of these settings, as its only writer, with worker processes at hand.
 
-    What cannot work is refused before anything is made, even a lock; so is a missing device where the run `embeds`.
+    What cannot work is refused before anything is made, even a lock; so is a missing device where the run `embeds`, and
+    a wrong name among the `indexes` that it is to build.
 
     Raises:
+        IndexNotFoundError: an index cannot be built of the library's modalities.
         DeviceError: the device that the library's models are to run on is not there.
         LibraryLockedError: somebody else writes it.
         MachineError: the disk is full or the like.
     """
     with explaining(chosen.library):
         planned = preview_library(chosen, photos_moved, reembed)
+        for name in indexes or ():
+            index_modalities(name, planned.modalities)
         if embeds:
             check_device(planned, chosen.device)
     with (

@@ -10,7 +10,8 @@ from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
 from imgrec.search.indexes.switching import count_waiting
-from imgrec.search.indexes.updating import IndexReport
+from imgrec.search.indexes.updating import IndexReport, settle_indexes
+from imgrec.search.names import canonical_name
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_passing
 from imgrec.storage.registry.pending import list_pending
@@ -67,6 +68,7 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     such vectors, none does.
     """
     reports: dict[str, IndexReport] = {}
+    names = [canonical_name(name) for name in names or ()]
     with run.stages.timed("index"):
         waiting = count_waiting(run.registry, run.library, run.fingerprints)
         if waiting:
@@ -75,7 +77,7 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
                 "completes them",
                 f"{waiting:,}",
             )
-        for plan in plan_indexes(run, names or (), as_served=waiting > 0):
+        for plan in plan_indexes(run, names, as_served=waiting > 0):
             run.stop_if_asked()
             report = run.calls.call(steps.index, run.library, *plan, rebuild and (not names or plan.name in names))
             if report is not None:
@@ -84,6 +86,7 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
         held = [report.manifest for report in reports.values() if not report.published]
         if held:
             run.calls.call(steps.switch, run.library, held)
+        settle_indexes(run.registry, run.fingerprints, reports.values())
     return reports
 
 

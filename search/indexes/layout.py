@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
+from imgrec.search.names import canonical_name, is_index_name, stored_name
 from imgrec.storage.machine.atomic import atomic_path, write_atomic
 from imgrec.storage.machine.filesystems import keeps_open_files
 
@@ -74,11 +75,16 @@ class Manifest:
 
 
 class IndexFolder:
-    """All paths of one index."""
+    """All paths of one index. `name` is what people are shown; `key` names its folder and its rows in `index_rows`.
+
+    Raises:
+        IndexNotFoundError: `name` can be no index's.
+    """
 
     def __init__(self, indexes_dir: Path, name: str) -> None:
-        self.name = name
-        self.root = indexes_dir / name
+        self.name = canonical_name(name)
+        self.key = stored_name(name)
+        self.root = indexes_dir / self.key
         self.pointer = self.root / "current"
 
     def segment_dir(self, segment: str) -> Path:
@@ -139,6 +145,7 @@ class IndexFolder:
         path = self.manifest_path(version)
         try:
             facts = json.loads(path.read_bytes())
+            facts["name"] = self.name  # of versions from before this order of modalities, too
             facts["members"] = tuple(Member(**member) for member in facts["members"])
             facts["segments"] = tuple(SegmentEntry(**segment) for segment in facts["segments"])
             return Manifest(**facts)
@@ -232,11 +239,27 @@ def _folders(parent: Path) -> list[Path]:
     return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
 
 
+def index_folders(indexes_dir: Path) -> list[IndexFolder]:
+    """All indexes that are there, whole or damaged; folders whose names can be no index's are not among them."""
+    return [IndexFolder(indexes_dir, path.name) for path in sorted(_folders(indexes_dir)) if is_index_name(path.name)]
+
+
+def find_index(indexes_dir: Path, name: str) -> IndexFolder:
+    """Find an index that is there, whole or damaged, whatever the order in which it is named.
+
+    Raises:
+        IndexNotFoundError: it is not.
+    """
+    there = {folder.key: folder for folder in index_folders(indexes_dir)}
+    with suppress(IndexNotFoundError, KeyError):
+        return there[stored_name(name)]
+    names = ", ".join(sorted(folder.name for folder in there.values())) or "none"
+    raise IndexNotFoundError(f"no index {name!r} in {indexes_dir.parent}: there are {names}")
+
+
 def list_indexes(indexes_dir: Path) -> list[str]:
     """The names of the indexes that can be searched."""
-    if not indexes_dir.is_dir():
-        return []
-    return sorted(folder.name for folder in _folders(indexes_dir) if IndexFolder(indexes_dir, folder.name).versions())
+    return sorted(folder.name for folder in index_folders(indexes_dir) if folder.versions())
 
 
 def published_indexes(indexes_dir: Path) -> list[str]:

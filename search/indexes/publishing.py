@@ -23,17 +23,20 @@ def publish(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None
         folder.point_to(manifest)
     named = {entry.name for entry in manifest.segments}
     with registry.transaction():
-        forget_segments(registry, folder.name, mirrored_segments(registry, folder.name) - named)
+        forget_segments(registry, folder.key, mirrored_segments(registry, folder.key) - named)
 
 
 def record_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> None:
-    """Record the rows of segments that `index_rows` does not know, for users of SQL."""
-    with registry.transaction():
-        known = mirrored_segments(registry, folder.name)
+    """Record the rows of segments that `index_rows` does not know, for users of SQL.
+
+    They are on the disk before a pointer is: else a power cut could leave an index that is newer than the registry.
+    """
+    with registry.transaction(durable=True):
+        known = mirrored_segments(registry, folder.key)
         for entry in manifest.segments:
             if entry.name not in known:
                 ids = open_segment(folder.segment_dir(entry.name), entry.vectors).ids
-                record_segment(registry, folder.name, entry.name, _plain(ids))
+                record_segment(registry, folder.key, entry.name, _plain(ids))
 
 
 def reserve_indexed_ids(registry: Registry, indexes_dir: Path) -> None:
@@ -43,7 +46,7 @@ def reserve_indexed_ids(registry: Registry, indexes_dir: Path) -> None:
     """
     for name in list_indexes(indexes_dir):
         folder = IndexFolder(indexes_dir, name)
-        for segment in set(folder.segments()) - mirrored_segments(registry, name):
+        for segment in set(folder.segments()) - mirrored_segments(registry, folder.key):
             try:
                 verify_segment(folder.segment_dir(segment))
                 registry.reserve_ids(last_id(folder.segment_dir(segment)))

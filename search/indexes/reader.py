@@ -26,7 +26,7 @@ class _OpenSegment:
 
 
 class IndexReader:
-    """Searches one version; it goes on serving what it opened, whatever is published meanwhile."""
+    """Searches one version, for any number of threads; it goes on serving what it opened, whatever is published."""
 
     def __init__(self, folder: IndexFolder, version: str | None = None) -> None:
         self.manifest: Manifest = folder.read_manifest(version)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from imgrec.search.indexes.segment import (
     write_segment,
 )
 from imgrec.search.indexes.source import from_blobs, from_shards
+from imgrec.storage.registry.changes import is_in_step, settle
 from imgrec.storage.registry.index_rows import mirrored_segments
 from imgrec.storage.registry.registry import Registry
 
@@ -98,11 +99,8 @@ def update_index(
     """
     started = time.perf_counter()
     folder.tidy()
-    live = live_ids(registry, members)
     current = _open_current(registry, folder, members, parameters)
-    if current is None and len(live) == 0:
-        return None
-    change = None if current is None else _Change.between(current, live)
+    change = None if current is None else _find_change(registry, members, current)
     parameters_kept = {**parameters.graph, "ef_search": parameters.ef_search}
     if current is not None and change is not None and not (change.needed or rebuild):
         manifest, published = current.manifest, True
@@ -114,10 +112,14 @@ def update_index(
             publish(registry, folder, manifest)
         seconds, size = time.perf_counter() - started, folder.size(manifest)
         return IndexReport(manifest, "unchanged", 0, 0, seconds, size, None, published)
-    recall, masks, action, build_s = None, {}, "built", 0.0
-    if len(live) == 0:
+    recall, masks, action, build_s, added = None, {}, "built", 0.0, 0
+    if change is not None and change.live == 0:
         segments = []
     elif current is None or change is None or change.wants_rebuild or rebuild:
+        live = live_ids(registry, members)
+        if len(live) == 0:
+            return None
+        added = len(live)
         batch_size = _batch_size(members, parameters)
         if len(members) == 1:
             source = from_shards(registry, shards_dir, members[0], live, batch_size)
@@ -141,7 +143,7 @@ def update_index(
     return IndexReport(
         manifest=manifest,
         action=action,
-        added=len(live) if change is None else len(change.added),
+        added=added if change is None else len(change.added),
         removed=0 if change is None else change.removed,
         build_s=build_s,
         bytes=folder.size(manifest),
@@ -150,7 +152,7 @@ def update_index(
     )
 
 
-def is_in_step(
+def look_at_index(
     registry: Registry,
     folder: IndexFolder,
     members: tuple[Member, ...],
@@ -159,20 +161,28 @@ def is_in_step(
 ) -> tuple[bool, IndexReport | None]:
     """Whether `update_index` would find nothing to do, and what it would then report; writes nothing."""
     started = time.perf_counter()
-    live = live_ids(registry, members)
     current = _open_current(registry, folder, members, parameters)
     if current is None:
-        return len(live) == 0, None
+        return len(live_ids(registry, members)) == 0, None
     manifest = current.manifest
     kept = {**parameters.graph, "ef_search": parameters.ef_search}
     if (
-        _Change.between(current, live).needed
+        _find_change(registry, members, current).needed
         or (manifest.parameters, manifest.vector_settings) != (kept, vector_settings)
         or folder.current_version() != manifest.version
     ):
         return False, None
     seconds = time.perf_counter() - started
     return True, IndexReport(manifest, "unchanged", 0, 0, seconds, folder.size(manifest), None)
+
+
+def settle_indexes(registry: Registry, fingerprints: Mapping[str, str], reports: Iterable[IndexReport]) -> None:
+    """Note that these indexes, all that there are, were just brought in step, so that the next update looks at less.
+
+    `fingerprints` (by modality) are those that the library computes.
+    """
+    manifests = [report.manifest for report in reports]
+    settle(registry, fingerprints, {m.name: (m.version, fingerprints_of(m.members).values()) for m in manifests})
 
 
 @dataclass(frozen=True)
@@ -195,16 +205,23 @@ class _Change:
     live: int
 
     @classmethod
-    def between(cls, current: _Current, live: Ids) -> "_Change":
-        dead = tuple(~np.isin(segment.ids, live) for segment in current.segments)
+    def between(cls, current: _Current, live: Ids, touched: Ids | None = None) -> "_Change":
+        """Compare a version with the live ids; with `touched`, with those among them, and nothing else changes."""
         indexed = np.concatenate([np.empty(0, np.int64), *(segment.ids for segment in current.segments)])
+        added = live[~np.isin(live, indexed)]
+        dead = tuple(
+            ~np.isin(segment.ids, live)
+            if touched is None
+            else np.where(np.isin(segment.ids, touched), ~np.isin(segment.ids, live), before)
+            for segment, before in zip(current.segments, current.dead, strict=True)
+        )
         pairs = list(zip(dead, current.dead, strict=True))
         return cls(
-            added=np.setdiff1d(live, indexed),
+            added=added,
             removed=sum(int((now & ~before).sum()) for now, before in pairs),
             revived=sum(int((before & ~now).sum()) for now, before in pairs),
             dead=dead,
-            live=len(live),
+            live=len(added) + sum(int((~mask).sum()) for mask in dead),
         )
 
     @property
@@ -233,6 +250,14 @@ class _Change:
         return kept, masks
 
 
+def _find_change(registry: Registry, members: Sequence[Member], current: _Current) -> _Change:
+    """Look at the images that changed since this version was in step, or at all where that is not known."""
+    if not is_in_step(registry, current.manifest.name, current.manifest.version, fingerprints_of(members).values()):
+        return _Change.between(current, live_ids(registry, members))
+    live = registry.complete_ids(fingerprints_of(members), touched_only=True)
+    return _Change.between(current, live, registry.touched_ids())
+
+
 def _open_current(
     registry: Registry, folder: IndexFolder, members: tuple[Member, ...], parameters: IndexParameters
 ) -> _Current | None:
@@ -242,7 +267,7 @@ def _open_current(
         built_alike = {key: manifest.parameters.get(key) for key in parameters.graph} == parameters.graph
         if manifest.format_version != FORMAT_VERSION or manifest.members != members or not built_alike:
             return None
-        if not mirrored_segments(registry, folder.name).issuperset(entry.name for entry in manifest.segments):
+        if not mirrored_segments(registry, folder.key).issuperset(entry.name for entry in manifest.segments):
             logger.warning("index %s is newer than the registry, which may be a restored one: built anew", folder.name)
             return None
         segments = tuple(open_segment(folder.segment_dir(entry.name), entry.vectors) for entry in manifest.segments)
@@ -267,11 +292,12 @@ def live_ids(registry: Registry, members: Sequence[Member]) -> Ids:
 
     A combined index takes an image when no member is waited for, since a row that is written is never changed.
     """
-    ids = [registry.live_ids(member.modality, member.fingerprint) for member in members]
-    if len(members) == 1:
-        return ids[0]
-    waiting = [registry.waiting_ids(member.modality, member.fingerprint) for member in members]
-    return np.setdiff1d(np.concatenate(ids), np.concatenate(waiting))
+    return registry.complete_ids(fingerprints_of(members))
+
+
+def fingerprints_of(members: Sequence[Member]) -> dict[str, str]:
+    """Map the modalities of members to their fingerprints."""
+    return {member.modality: member.fingerprint for member in members}
 
 
 def _batch_size(members: Sequence[Member], parameters: IndexParameters) -> int:

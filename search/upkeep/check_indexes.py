@@ -17,8 +17,16 @@ from imgrec.search.indexes.layout import IndexFolder, Manifest, Member, SegmentE
 from imgrec.search.indexes.publishing import record_rows
 from imgrec.search.indexes.segment import HNSW, Ids, Segment, open_segment, verify_segment
 from imgrec.search.indexes.updating import IndexParameters, live_ids, update_index
+from imgrec.search.names import is_index_name
 from imgrec.search.upkeep.findings import Check, Finding, Patient
-from imgrec.storage.registry.index_rows import forget_segments, index_names, mirrored_segments, segment_rows
+from imgrec.storage.registry.changes import look_at_all
+from imgrec.storage.registry.index_rows import (
+    forget_index,
+    forget_segments,
+    index_names,
+    mirrored_segments,
+    segment_rows,
+)
 
 # Unless all are asked for, so many rows of each segment are compared with the registry.
 SAMPLED_ROWS = 256
@@ -63,6 +71,10 @@ class IndexChecks:
         """An index that was built is published."""
         indexes_dir = patient.library.indexes_dir
         for path in sorted(indexes_dir.glob("*/segments/")):
+            if not is_index_name(path.parent.name):
+                what = f"{path.parent} has the files of an index, and none can be called so"
+                yield Finding("index.pointer", what, "remove that folder")
+                continue
             folder = IndexFolder(indexes_dir, path.parent.name)
             if not folder.pointer.is_file():
                 what = f"index {folder.name} has files, and {folder.pointer}, which says of which version, is gone"
@@ -77,7 +89,7 @@ class IndexChecks:
     def check_age(self, patient: Patient) -> Iterator[Finding]:
         """An index is not newer than the registry, which may have given its ids to other photos since."""
         for folder, manifest in _sound(patient):
-            known = mirrored_segments(patient.registry, folder.name)
+            known = mirrored_segments(patient.registry, folder.key)
             if not known.issuperset(entry.name for entry in manifest.segments):
                 what = f"index {folder.name} is newer than the registry, which may be a restored one"
                 yield Finding("index.newer", what, *self._anew(patient, folder))
@@ -114,6 +126,7 @@ class IndexChecks:
     def _update(self, patient: Patient, folder: IndexFolder, rebuild: bool = False) -> None:
         members, settings, parameters = self._made_of(patient, folder)
         shards_dir = patient.library.shards_dir
+        look_at_all(patient.registry)
         report = update_index(patient.registry, shards_dir, folder, members, settings, parameters, rebuild)
         if report is None:  # nothing is left to build it of
             folder.pointer.unlink(missing_ok=True)
@@ -152,8 +165,12 @@ def check_model_files(patient: Patient) -> Iterator[Finding]:
 def check_rows(patient: Patient) -> Iterator[Finding]:
     """The table `index_rows` says what the index files say."""
     registry = patient.registry
-    for name in sorted({*index_names(registry), *(folder.name for folder in _folders(patient))}):
-        folder = IndexFolder(patient.library.indexes_dir, name)
+    for key in sorted({*index_names(registry), *(folder.key for folder in _folders(patient))}):
+        if not is_index_name(key):
+            what = f"the table index_rows has rows of an index {key!r}, and none can be called so"
+            yield Finding("index.rows", what, "removes those rows", partial(forget_index, registry, key))
+            continue
+        folder = IndexFolder(patient.library.indexes_dir, key)
         published = folder.pointer.is_file()
         if published and _damage(folder) is not None:
             continue
@@ -162,7 +179,7 @@ def check_rows(patient: Patient) -> Iterator[Finding]:
         if wrong:
             yield Finding(
                 "index.rows",
-                f"the table index_rows has other rows for index {name} than its files",
+                f"the table index_rows has other rows for index {folder.name} than its files",
                 "writes those rows anew",
                 partial(_mirror_anew, patient, folder, manifest, wrong),
             )
@@ -171,11 +188,11 @@ def check_rows(patient: Patient) -> Iterator[Finding]:
 def _wrong_segments(patient: Patient, folder: IndexFolder, manifest: Manifest | None) -> set[str]:
     """The segments whose rows in `index_rows` are not those of the files, or are of no published segment."""
     entries = {entry.name: entry for entry in manifest.segments} if manifest else {}
-    known = mirrored_segments(patient.registry, folder.name)
+    known = mirrored_segments(patient.registry, folder.key)
     wrong = known - entries.keys()
     for name in known & entries.keys():
         ids = open_segment(folder.segment_dir(name), entries[name].vectors).ids
-        rows = segment_rows(patient.registry, folder.name, name)
+        rows = segment_rows(patient.registry, folder.key, name)
         # Photos that were forgotten since are in the file only.
         there = np.isin(np.arange(len(ids)), rows[:, 0])
         same = len(rows) == there.sum() and np.array_equal(rows[:, 1], ids[there])
@@ -186,7 +203,7 @@ def _wrong_segments(patient: Patient, folder: IndexFolder, manifest: Manifest | 
 
 def _mirror_anew(patient: Patient, folder: IndexFolder, manifest: Manifest | None, wrong: set[str]) -> None:
     with patient.registry.transaction():
-        forget_segments(patient.registry, folder.name, wrong)
+        forget_segments(patient.registry, folder.key, wrong)
     if manifest is not None:
         record_rows(patient.registry, folder, manifest)
 

@@ -7,7 +7,7 @@ from imgrec.search.upkeep.findings import Finding, Patient
 from imgrec.search.upkeep.unneeded import leftover_files
 from imgrec.storage.mirror import mirror_shards
 from imgrec.storage.names import vector_table
-from imgrec.storage.registry.migrations import expected_tables, table_names
+from imgrec.storage.registry.migrations import expected_tables, schema_version, table_names
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_sizes
 
@@ -35,7 +35,7 @@ def check_tables(patient: Patient) -> Iterator[Finding]:
     """All tables are there, one of vectors for every modality too."""
     registry = patient.registry
     there = set(table_names(registry.connection))
-    if lost := expected_tables() - there:
+    if lost := expected_tables(schema_version(registry.connection)) - there:
         yield Finding("registry.tables", f"registry.sqlite has no table {', '.join(sorted(lost))}", LOST_REGISTRY)
         return
     for modality in registry.modalities():

@@ -4,11 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgrec.search.errors import IndexNotFoundError
-from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.layout import IndexFolder, find_index
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
-from imgrec.storage.registry.index_rows import forget_segments, mirrored_segments
+from imgrec.storage.registry.index_rows import forget_index
 from imgrec.storage.registry.registry import Registry
 
 
@@ -23,17 +22,13 @@ def drop_indexes(root: Path, names: Sequence[str]) -> int:
     """
     library = open_library(root)
     with writer_lock(root), Registry.open_for_writing(library.registry_path) as registry:
-        there = sorted(path.name for path in library.indexes_dir.glob("*/"))
-        for name in names:
-            if name not in there:
-                raise IndexNotFoundError(f"no index {name!r} in {root}: there are {', '.join(there) or 'none'}")
-        return sum(_drop(registry, IndexFolder(library.indexes_dir, name)) for name in dict.fromkeys(names))
+        folders = {folder.key: folder for folder in (find_index(library.indexes_dir, name) for name in names)}
+        return sum(_drop(registry, folder) for folder in folders.values())
 
 
 def _drop(registry: Registry, folder: IndexFolder) -> int:
     size = sum(path.stat().st_size for path in folder.root.rglob("*") if path.is_file())
     folder.pointer.unlink(missing_ok=True)
     shutil.rmtree(folder.root)
-    with registry.transaction():
-        forget_segments(registry, folder.name, mirrored_segments(registry, folder.name))
+    forget_index(registry, folder.key)
     return size

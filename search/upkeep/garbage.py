@@ -16,7 +16,7 @@ from typing import Any
 from imgrec.embedders.catalogue import create_embedders, model_files
 from imgrec.embedders.errors import ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
-from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, list_indexes
+from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, index_folders, list_indexes
 from imgrec.search.upkeep.unneeded import Garbage, free_pages, leftover_files, unused_shards, unused_vectors
 from imgrec.storage.forgetting import count_long_missing, forget_long_missing
 from imgrec.storage.library import Library, open_library
@@ -66,7 +66,7 @@ def find_garbage(
         if count:
             forget = partial(forget_long_missing, registry, library.shards_dir, missing_days)
             yield Garbage("missing photos", f"{count:,} missing for more than {missing_days:g} days", size, forget)
-    for folder in _index_folders(library):
+    for folder in index_folders(library.indexes_dir):
         if folder.name in unread:
             continue
         for path in folder.leftovers(keep_replaced_s):
@@ -112,15 +112,10 @@ def _fingerprints(library: Library, vector_settings: Mapping[str, Any]) -> set[s
 
 
 def _kept_manifests(library: Library, keep_replaced_s: float) -> Iterator[Manifest]:
-    for folder in _index_folders(library):
+    for folder in index_folders(library.indexes_dir):
         for version in folder.kept_versions(keep_replaced_s):
             with suppress(IndexDamagedError):  # it opens for nobody; a current one has been read before
                 yield folder.read_manifest(version)
-
-
-def _index_folders(library: Library) -> list[IndexFolder]:
-    folders = sorted(library.indexes_dir.iterdir()) if library.indexes_dir.is_dir() else []
-    return [IndexFolder(library.indexes_dir, folder.name) for folder in folders if folder.is_dir()]
 
 
 def _unused_models(library: Library, used: list[Mapping[str, Any]]) -> Iterator[Garbage]:

@@ -1,7 +1,7 @@
 """Files appear whole or not at all: write beside the target, fsync, replace."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +13,12 @@ TEMPORARY_PREFIX = ".tmp-"
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it when the block ends without an exception."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{target.suffix}"
+    # Not tempfile's, which nobody else may read: the umask can only be read by changing it, for all threads.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield temporary
         sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
         sync(target.parent)
     finally:
@@ -52,9 +51,3 @@ def remove_stale_temporaries(folder: Path) -> int:
     for path in stale:
         path.unlink()
     return len(stale)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

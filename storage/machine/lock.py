@@ -1,7 +1,9 @@
 """One writer a library: a kernel file lock, plus a heartbeat for hosts that do not share kernel locks."""
 
+import errno
 import json
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from imgrec.storage.errors import LibraryLockedError
-from imgrec.storage.machine.atomic import write_atomic
+from imgrec.storage.machine.atomic import TEMPORARY_PREFIX, sync
 from imgrec.storage.photos.paths import printable
 
 HEARTBEAT_S = 20.0
@@ -32,7 +34,7 @@ def writer_lock(root: Path) -> Iterator[None]:
     Raises:
         LibraryLockedError: somebody else holds it; the message says who and since when.
     """
-    with undisturbed(root), _heartbeat(root / HOLDER):
+    with undisturbed(root), _heartbeat(root):
         yield
 
 
@@ -45,35 +47,37 @@ def undisturbed(root: Path) -> Iterator[None]:
     """
     root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(root / ".lock", timeout=0)
-    holder_path = root / HOLDER
     try:
         lock.acquire()
     except Timeout:
         raise LibraryLockedError(_refusal(root, read_holder(root))) from None
     try:
-        holder = read_holder(root)
-        if holder is not None and _alive_elsewhere(holder, holder_path):
-            raise LibraryLockedError(_refusal(root, holder))
+        with suppress(FileNotFoundError):  # it signs off at this moment
+            _refuse_if_alive(root)
         yield
     finally:
         lock.release()
 
 
 @contextmanager
-def _heartbeat(holder_path: Path) -> Iterator[None]:
-    mine = {
+def _heartbeat(root: Path) -> Iterator[None]:
+    holder_path = root / HOLDER
+    facts = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "command": _command(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "token": secrets.token_hex(8),
     }
-    write_atomic(holder_path, json.dumps(mine).encode())
+    mine = json.dumps(facts).encode()
+    _claim(root, mine)
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_S):
             with suppress(OSError):  # somebody tidied up, or the disk fails: the kernel's lock still holds
-                os.utime(holder_path)
+                if holder_path.read_bytes() == mine:
+                    os.utime(holder_path)
 
     thread = threading.Thread(target=beat, name="imgrec-heartbeat", daemon=True)
     thread.start()
@@ -82,7 +86,61 @@ def _heartbeat(holder_path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        holder_path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if holder_path.read_bytes() == mine:
+                holder_path.unlink()
+
+
+def _claim(root: Path, mine: bytes) -> None:
+    """Make lock.json, whole and only if nobody else does: of two hosts that both found it free, one is refused."""
+    path, written = root / HOLDER, _aside(root)
+    _remove_dead(root)
+    try:
+        written.write_bytes(mine)
+        sync(written)
+        _link(written, path)
+    except (FileExistsError, FileNotFoundError):  # the quicker one may have tidied up what we wrote
+        raise LibraryLockedError(_refusal(root, read_holder(root))) from None
+    finally:
+        written.unlink(missing_ok=True)
+    sync(root)
+
+
+def _remove_dead(root: Path) -> None:
+    """Remove a dead holder's lock.json, but no other: whoever was quicker to do so may have made a new one since."""
+    path, aside = root / HOLDER, _aside(root)
+    try:
+        dead = path.read_bytes()
+        _refuse_if_alive(root)
+        path.rename(aside)
+    except FileNotFoundError:
+        return
+    try:
+        if aside.read_bytes() != dead:
+            with suppress(FileExistsError):
+                _link(aside, path)
+            raise LibraryLockedError(_refusal(root, read_holder(root)))
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, if that is free; where the file system has no links, copy it to a new file.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with open(target, "xb") as file:
+            file.write(source.read_bytes())
+
+
+def _aside(root: Path) -> Path:
+    return root / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
 def read_holder(root: Path) -> dict[str, object] | None:
@@ -94,8 +152,13 @@ def read_holder(root: Path) -> dict[str, object] | None:
     return holder if isinstance(holder, dict) and {"pid", "host", "since"} <= holder.keys() else None
 
 
-def _alive_elsewhere(holder: dict[str, object], path: Path) -> bool:
-    return holder.get("host") != socket.gethostname() and time.time() - path.stat().st_mtime < STALE_AFTER_S
+def _refuse_if_alive(root: Path) -> None:
+    """The kernel's lock tells of holders on this host, a missed heartbeat of those elsewhere."""
+    holder = read_holder(root)
+    if holder is None or holder.get("host") == socket.gethostname():
+        return
+    if time.time() - (root / HOLDER).stat().st_mtime < STALE_AFTER_S:
+        raise LibraryLockedError(_refusal(root, holder))
 
 
 def _command() -> str:

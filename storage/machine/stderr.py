@@ -6,7 +6,6 @@ and tells why a picture cannot be decoded where Pillow says no more than "decode
 
 import os
 import sys
-from collections.abc import Callable
 
 _KEPT_BYTES = 4_096
 
@@ -23,23 +22,9 @@ def keep_native_messages() -> None:
     _kept.append(memory)
 
 
-def native_message_of(action: Callable[[], object]) -> str:
-    """Return the last line that an action writes to descriptor 2, also in a process that does not keep them."""
-    if _kept or not hasattr(os, "memfd_create"):
-        take_native_messages()
-        action()
-        return take_native_messages()
-    terminal, memory = os.dup(2), os.memfd_create("imgrec-messages")
-    os.dup2(memory, 2)
-    _kept.append(memory)
-    try:
-        action()
-        return take_native_messages()
-    finally:
-        _kept.clear()
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(memory)
+def keeps_native_messages() -> bool:
+    """Whether this process keeps them: a worker, in which only one thread decodes."""
+    return bool(_kept)
 
 
 def take_native_messages() -> str:

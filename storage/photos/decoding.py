@@ -3,19 +3,22 @@
 import io
 import logging
 import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
-from imgrec.storage.machine.stderr import native_message_of, take_native_messages
+from imgrec.storage.machine.quiet import ignore_warnings
+from imgrec.storage.machine.stderr import take_native_messages
+from imgrec.storage.photos.deep import is_deep, levels_of, strips
 from imgrec.storage.photos.limits import limit
+from imgrec.storage.photos.profiles import IGNORED, SRGB, to_srgb
+from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -23,7 +26,8 @@ ORIENTATION_TAG = 0x0112
 # A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 _REASON_LENGTH = 300
-_STRIP_PIXELS = 2**22
+# What is over white nowhere darker than that does not show: SIFT finds nothing in it, and efficientnet little.
+WHITE, _NEARLY_WHITE, _GREY = 255, 248, 128
 # Pillow hands libtiff bytes under this name.
 _LIBTIFF_NAME = "tempfile.tif: "
 # What Pillow says of a width or height of nothing, and of any failure of libtiff.
@@ -38,8 +42,12 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_PILLOW = r"(PIL|pillow_heif)\b"
+
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
+# Beyond this one, Pillow refuses a picture for its texts or its profile; 1 MB is less than some have.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_CHUNK_BYTES
 # It logs some damage as errors, without the picture's name, which would reach the terminal as they are.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -58,12 +66,24 @@ def read_header(data: bytes) -> Header:
     Raises:
         ImageError: `empty`, `not_an_image`, or `corrupt`.
     """
+    try:
+        return _read_header(data)
+    except ImageError as error:
+        if error.status != "corrupt" or not (repaired := repairs(data)):
+            raise
+    return _read_header(repaired[0])
+
+
+def _read_header(data: bytes) -> Header:
     with _opened(data) as image:
         return Header(image.width, image.height, image.format or "")
 
 
-def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint8]:
-    """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white, first frame.
+def decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str = IGNORED) -> NDArray[np.uint8]:
+    """Decode to RGB uint8 (H, W, 3): EXIF-oriented, alpha over white (white art over grey), first frame.
+
+    What is damaged in a file without harm to its pixels does not matter (repairs.py). Where `icc_profiles` is `srgb`,
+    colours are converted by the profile inside (profiles.py); where it is `ignored`, numbers stay.
 
     JPEGs are decoded at the smallest of libjpeg's scales (1, 1/2, 1/4, 1/8) that keeps both sides at least `min_side`
     pixels long (https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.Image.draft). The scale
@@ -72,6 +92,18 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
     Raises:
         ImageError: `empty`, `not_an_image`, `corrupt` (truncated files included), or `too_large`.
     """
+    try:
+        return _decode(data, min_side, max_megapixels, icc_profiles)
+    except ImageError as error:
+        if error.status != "corrupt" or not (repaired := repairs(data)):
+            raise
+        pixels, *others = (_decode(each, min_side, max_megapixels, icc_profiles) for each in repaired)
+        if not all(np.array_equal(other, pixels) for other in others):
+            raise
+        return pixels
+
+
+def _decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> NDArray[np.uint8]:
     with _opened(data) as image:
         if image.format in ("JPEG", "MPO"):
             image.draft("RGB", (min_side, min_side))
@@ -81,9 +113,9 @@ def decode(data: bytes, min_side: int, max_megapixels: float) -> NDArray[np.uint
         try:
             image.load()
             if image.format in ("JPEG", "MPO") and _is_padded(image, data):
-                raise EOFError("a part of its data is missing, though it has an end")
-            return _rgb_pixels(_orient(image))
-        except MemoryError:
+                raise EOFError("a part of its data is missing")
+            return _rgb_pixels(_orient(image), icc_profiles)
+        except (MemoryError, ImageError):
             raise
         except Exception as error:
             said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
@@ -107,8 +139,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise ImageError("empty", "the file is empty")
     _register_heif()
     take_native_messages()  # of the picture before
-    # Pillow warns of oddities (a damaged EXIF block) that are no reason to refuse a picture.
-    with warnings.catch_warnings(action="ignore"), _open(data) as image:
+    ignore_warnings(_PILLOW)  # oddities (a damaged EXIF block) that are no reason to refuse a picture
+    with np.errstate(all="ignore"), _open(data) as image:  # NaN in a TIFF of floats
         yield image
 
 
@@ -159,20 +191,21 @@ def _formats() -> tuple[str, ...]:
 def _is_padded(image: Image.Image, data: bytes) -> bool:
     """Whether libjpeg ran out of data before the end of the picture; Pillow drops its warning.
 
-    It fills the rest with middle grey. Where there is some in the last corner, OpenCV is asked, which lets libjpeg
-    complain: a picture may as well be grey there.
+    It fills the rest with middle grey. Where there is some in the last corner, libjpeg's complaint is asked for: a
+    picture may as well be grey there.
     """
     corner = image.getpixel((image.width - 1, image.height - 1))
     values = corner if isinstance(corner, tuple) else (corner,)
     if any(value not in (127, 128) for value in values):
         return False
-    import cv2
+    # Imports OpenCV, which a header or a search by id do without.
+    from imgrec.storage.photos.libjpeg import libjpeg_complaint
 
-    def decode_quickly() -> None:
-        with suppress(cv2.error):  # a picture too large for it
-            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-
-    return "JPEG" in native_message_of(decode_quickly)
+    try:
+        said = libjpeg_complaint(data)
+    except WorkerDiedError as death:
+        raise decoder_failure(death, 0) from death
+    return "JPEG" in said and "extraneous bytes" not in said  # which are too many, and after the picture
 
 
 def _orient(image: Image.Image) -> Image.Image:
@@ -185,60 +218,38 @@ def _orient(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Convert in strips, so that a large picture takes little more memory than its pixels."""
-    white = _white(image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top, bottom, strip in _strips(image):
-        pixels[top:bottom] = np.asarray(_to_rgb(strip, white))
+def _rgb_pixels(image: Image.Image, icc_profiles: str) -> NDArray[np.uint8]:
+    """Convert to RGB over white, or over mid-grey what does not show on white."""
+    of_8_bits = _profiled_to_rgb if icc_profiles == SRGB else _to_rgb
+    convert = levels_of(image).to_rgb if is_deep(image) else of_8_bits
+    pixels = _convert(image, convert, WHITE)
+    if image.has_transparency_data and pixels.min() >= _NEARLY_WHITE:
+        on_grey = _convert(image, convert, _GREY)
+        if (on_grey != _GREY).any():  # it is not all transparent
+            return on_grey
     return pixels
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, int, Image.Image]]:
-    rows = max(1, _STRIP_PIXELS // image.width)
-    if rows >= image.height:
-        yield 0, image.height, image
-        return
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        yield top, bottom, image.crop((0, top, image.width, bottom))
+def _convert(
+    image: Image.Image, to_rgb: Callable[[Image.Image, int], Image.Image], background: int
+) -> NDArray[np.uint8]:
+    """Convert in strips, so that a large picture takes little more memory than its pixels."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top, strip in strips(image):
+        pixels[top : top + strip.height] = np.asarray(to_rgb(strip, background))
+    return pixels
 
 
-def _to_rgb(image: Image.Image, white: float) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if _is_deep(image):
-        values = np.asarray(image)
-        grey = np.clip(_finite(values) * (255.0 / white) + 0.5, 0, 255).astype(np.uint8)
-        if (transparent := image.info.get("transparency")) is not None:
-            grey[values == transparent] = 255
-        return Image.fromarray(grey).convert("RGB")
+def _profiled_to_rgb(image: Image.Image, background: int) -> Image.Image:
+    return _to_rgb(to_srgb(image), background)
+
+
+def _to_rgb(image: Image.Image, background: int) -> Image.Image:
     if image.has_transparency_data:
         foreground = image.convert("RGBA")
-        background = Image.new("RGBA", foreground.size, "white")
-        return Image.alpha_composite(background, foreground).convert("RGB")
-    return image.convert("RGB")
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether it is one channel of integers of more than 8 bits, or of floats in [0, 1] or [0, 255]."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _white(image: Image.Image) -> float:
-    """The value that is white."""
-    if not _is_deep(image):
-        return 255.0
-    if image.mode.startswith("I;16"):
-        return 65_535.0
-    largest = max(float(_finite(np.asarray(strip)).max(initial=0.0)) for _, _, strip in _strips(image))
-    if image.mode == "F":
-        return 255.0 if largest > 1.0 else 1.0
-    return 65_535.0 if largest > 255.0 else 255.0
-
-
-def _finite(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+        behind = Image.new("RGBA", foreground.size, (background, background, background, 255))
+        return Image.alpha_composite(behind, foreground).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

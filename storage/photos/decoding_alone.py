@@ -13,21 +13,24 @@ from imgrec.storage.errors import ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.stderr import keep_native_messages
 from imgrec.storage.photos.decoding import decode, decoder_failure
+from imgrec.storage.photos.profiles import IGNORED
 
 # What photos and the web are made of: their decoders have seen everything, and a process takes a quarter of a second.
 _WELL_TRIED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 _REFUSED = 3
 
 
-def decode_safely(data: bytes, min_side: int, max_megapixels: float, decode_timeout_s: float) -> NDArray[np.uint8]:
+def decode_safely(
+    data: bytes, min_side: int, max_megapixels: float, decode_timeout_s: float, icc_profiles: str = IGNORED
+) -> NDArray[np.uint8]:
     """Decode as `decoding.decode` does; JPEG, PNG, GIF and WebP in this process, all else in another.
 
     Raises:
         ImageError: as `decode` does; also `crashed_decoder`, `decoder_hangs` and `out_of_memory`.
     """
     if data.startswith(_WELL_TRIED) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP") or not data:
-        return decode(data, min_side, max_megapixels)
-    command = [sys.executable, "-P", "-m", __name__, str(min_side), str(max_megapixels)]
+        return decode(data, min_side, max_megapixels, icc_profiles)
+    command = [sys.executable, "-P", "-m", __name__, str(min_side), str(max_megapixels), icc_profiles]
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=decode_timeout_s, check=False)
     except subprocess.TimeoutExpired:
@@ -44,12 +47,14 @@ def main() -> None:
     """Read a picture from standard input; write its pixels, or status and reason, to standard output."""
     keep_native_messages()
     try:
-        pixels = decode(sys.stdin.buffer.read(), int(sys.argv[1]), float(sys.argv[2]))
+        pixels = decode(sys.stdin.buffer.read(), int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
     except (ImageError, MemoryError) as error:
         refusal = error if isinstance(error, ImageError) else decoder_failure(error, 0)
         sys.stdout.write(json.dumps([refusal.status, str(refusal)]))
         sys.exit(_REFUSED)
-    np.save(sys.stdout.buffer, pixels)
+    array = BytesIO()  # into a pipe, NumPy does not save: it asks where in the file it is
+    np.save(array, pixels)
+    sys.stdout.buffer.write(array.getbuffer())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ def limit(setting: str, value: float) -> str:
     return f"{setting} = {value:g}"
 
 
+def names_limit(reason: str | None) -> bool:
+    """Whether a reason ends with a setting that refused the picture."""
+    return _LIMIT.search(reason or "") is not None
+
+
 def has_grown(reason: str | None, now: Mapping[str, float]) -> bool:
     """Whether a setting that a reason ends with has a larger value `now`."""
     if (said := _LIMIT.search(reason or "")) is None or said[1] not in now:

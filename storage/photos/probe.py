@@ -19,6 +19,9 @@ from imgrec.storage.photos.walk import FoundFile
 
 # Larger files are hashed and not held in memory: a film that is named .jpg.
 MAX_FILE_BYTES = 2**31
+# No film is larger. A sparse file may be, and would take hours to hash: its ends stand for it.
+_MAX_HASHED_BYTES = 2**36
+_END_BYTES = 2**20
 
 
 class Probe(NamedTuple):
@@ -77,7 +80,7 @@ def read_regular(path: Path, follow_symlink: bool = True) -> tuple[bytes, os.sta
     with _open_regular(path, follow_symlink) as file:
         status = os.fstat(file.fileno())
         if status.st_size > MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            raise OSError(errno.EFBIG, "it has more than 2 GiB")
         return file.readall(), status
 
 
@@ -97,14 +100,17 @@ def _open_regular(path: Path, follow_symlink: bool) -> Iterator[io.FileIO]:
 def _probe_file(root: Path, path: str, judge: Callable[[bytes, bytes], Header]) -> Probe | None:
     started = time.time_ns()
     try:
-        data, status = read_regular(root / path, follow_symlink=False)
+        try:
+            data, status = read_regular(root / path, follow_symlink=False)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            return _too_large(root, path, started)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return (
-            _too_large(root, path, started) if error.errno == errno.EFBIG else _unreadable(root, path, started, error)
-        )
-    file = FoundFile(path, len(data), status.st_mtime_ns, status.st_ctime_ns)
+        return _unreadable(root, path, started, error)
+    file = FoundFile.of(path, len(data), status)
     content_hash = hashlib.sha256(data).digest()
     try:
         header = judge(data, content_hash)
@@ -114,20 +120,31 @@ def _probe_file(root: Path, path: str, judge: Callable[[bytes, bytes], Header]) 
 
 
 def _too_large(root: Path, path: str, started: int) -> Probe:
-    """Hash a file of any size in little memory."""
+    """Hash a file of any size in little memory and time."""
     with _open_regular(root / path, follow_symlink=False) as opened:
         status = os.fstat(opened.fileno())
-        content_hash = hashlib.file_digest(opened, "sha256").digest()
-        file = FoundFile(path, opened.tell(), status.st_mtime_ns, status.st_ctime_ns)
+        if status.st_size <= _MAX_HASHED_BYTES:
+            content_hash = hashlib.file_digest(opened, "sha256").digest()
+        else:
+            content_hash = _hash_ends(opened, status.st_size)
+        file = FoundFile.of(path, opened.tell(), status)
     reason = f"{file.size / 1e9:.1f} GB are more than a picture has that can be decoded"
     return Probe(file, started, content_hash, None, None, None, TOO_LARGE, reason)
+
+
+def _hash_ends(file: io.FileIO, size: int) -> bytes:
+    hashed = hashlib.sha256(f"{size} bytes, which begin and end so: ".encode())
+    for start in (0, size - _END_BYTES):
+        file.seek(start)
+        hashed.update(file.read(_END_BYTES))
+    return hashed.digest()
 
 
 def _unreadable(root: Path, path: str, started: int, error: OSError) -> Probe | None:
     try:
         status = os.lstat(root / path)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or its folder cannot be entered any more: the next walk says which
         return None
-    file = FoundFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    file = FoundFile.of(path, status.st_size, status)
     reason = f"cannot be read: {error.strerror or error}"
     return Probe(file, started, None, None, None, None, UNREADABLE, reason)

@@ -30,8 +30,11 @@ class Database:
         connection = _connect(path)
         try:
             with _naming_damage(path):
-                connection.execute(f"PRAGMA journal_mode = {'WAL' if allows_wal(path.parent) else 'DELETE'}")
-                connection.execute("PRAGMA synchronous = NORMAL")
+                asked = "WAL" if allows_wal(path.parent) else "DELETE"
+                (journal,) = connection.execute(f"PRAGMA journal_mode = {asked}").fetchone()
+                # With a write-ahead log, a power cut may take the last transactions (`durable` ones excepted). With a
+                # rollback journal that is not flushed, it may damage the file.
+                connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
                 connection.execute("PRAGMA foreign_keys = ON")
                 migrate(connection, path)
                 yield cls(connection)
@@ -43,8 +46,8 @@ class Database:
     def open_for_reading(cls, path: Path) -> Iterator[Self]:
         if not path.is_file():
             raise LibraryNotFoundError(f"{path} is not there: `imgrec ingest` makes it")
-        # On a read-only file system SQLite cannot make the files that it reads a write-ahead log with.
-        frozen = os.statvfs(path).f_flag & os.ST_RDONLY and not path.with_name(f"{path.name}-wal").exists()
+        # In a folder that may not be written SQLite cannot make the files that it reads a write-ahead log with.
+        frozen = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
         uri = f"{path.resolve().as_uri()}?{'immutable=1' if frozen else 'mode=ro'}"
         connection = _connect(path, uri)
         try:
@@ -58,15 +61,21 @@ class Database:
             connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing."""
-        self.connection.execute("BEGIN IMMEDIATE")
+    def transaction(self, durable: bool = False) -> Iterator[None]:
+        """All or nothing. What was committed up to a `durable` one outlives a power cut."""
+        (usual,) = self.connection.execute("PRAGMA synchronous").fetchone()
+        if durable:
+            self.connection.execute("PRAGMA synchronous = FULL")
         try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+        finally:
+            self.connection.execute(f"PRAGMA synchronous = {usual}")
 
 
 def _connect(path: Path, uri: str | None = None) -> sqlite3.Connection:

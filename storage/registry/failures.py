@@ -3,18 +3,18 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, UNREADABLE, ShardError
+from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, UNREADABLE
 from imgrec.storage.forgetting import forget_in_shard
-from imgrec.storage.photos.limits import has_grown
+from imgrec.storage.photos.limits import has_grown, names_limit
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.registry.shard_rows import shard_sizes
-from imgrec.storage.shards import NOT_FINITE, read_contents
+from imgrec.storage.registry.shard_rows import shards_with_failures
+from imgrec.storage.shards import NOT_FINITE
 
 # So often an image that a worker had no memory for is tried again by itself: the machine may be less busy then, but one
 # that is too small would be driven to its limit at every ingest.
 MEMORY_RETRIES = 3
 
-# What to do about a failed image, by its status.
+# What to do about a failed image, by its status; `remedy_for` also looks at the reason.
 REMEDIES = {
     "empty": "restore the file from a copy",
     "not_an_image": "remove it or rename it: it is no photo; HEIC needs `pip install 'image-recommender[heif]'`",
@@ -28,6 +28,15 @@ REMEDIES = {
 }
 
 
+# Of files that are too large whatever the settings (storage/photos/probe.py).
+_REMEDY_OF_HUGE_FILES = "save a smaller copy, and move it out of the folder: no setting takes a file of more than 2 GiB"
+
+
+def remedy_for(status: str, reason: str | None) -> str:
+    """What to do about a failed image."""
+    return _REMEDY_OF_HUGE_FILES if status == TOO_LARGE and not names_limit(reason) else REMEDIES[status]
+
+
 def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
     """The failed contents that are worth another try: the setting that refused them has grown, or memory may be there.
 
@@ -35,7 +44,7 @@ def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
     """
     rows = registry.connection.execute(
         """SELECT content_hash, status, reason, retries FROM images
-           WHERE status IN (?, ?, ?) AND content_hash IS NOT NULL""",
+           WHERE status <> 'ok' AND status IN (?, ?, ?) AND content_hash IS NOT NULL""",
         (TOO_LARGE, DECODER_HANGS, OUT_OF_MEMORY),
     )
     return {
@@ -48,7 +57,7 @@ def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
 def list_failed(registry: Registry) -> set[bytes]:
     """All failed contents, but for unreadable files, which are tried again at every scan anyway."""
     rows = registry.connection.execute(
-        """SELECT content_hash FROM images WHERE status NOT IN ('ok', ?) AND content_hash IS NOT NULL
+        """SELECT content_hash FROM images WHERE status <> 'ok' AND status <> ? AND content_hash IS NOT NULL
            UNION SELECT content_hash FROM vector_failures WHERE status = ?""",
         (UNREADABLE, NOT_FINITE),
     )
@@ -61,10 +70,8 @@ def forget_failures(registry: Registry, shards_dir: Path, contents: Collection[b
     `by_itself` counts the try as one that nobody asked for. Shards first: killed in between, the registry still has
     the failures, so that the same call finds the same contents.
     """
-    for fingerprint in registry.fingerprints():
-        for name, _ in shard_sizes(registry, fingerprint):
-            if _has_failed(shards_dir / name, contents):
-                forget_in_shard(registry, shards_dir, name, (), contents)
+    for name in shards_with_failures(registry, shards_dir, contents):
+        forget_in_shard(registry, shards_dir, name, (), contents)
     keys = [(content,) for content in contents]
     with registry.transaction():
         many = registry.connection.executemany
@@ -76,10 +83,3 @@ def forget_failures(registry: Registry, shards_dir: Path, contents: Collection[b
                 WHERE content_hash = ?1 AND status NOT IN ('ok', ?3)""",
             [(content, OUT_OF_MEMORY, UNREADABLE) for content in contents],
         )
-
-
-def _has_failed(path: Path, contents: Collection[bytes]) -> bool:
-    try:
-        return not set(contents).isdisjoint(read_contents(path).failed)
-    except ShardError:
-        return False  # the next look at the shards sets it aside

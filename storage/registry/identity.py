@@ -1,12 +1,12 @@
 """Which photo is which: a scan's files against the registry's rows, as set operations in SQL.
 
-Nothing here holds the files in memory: what the walk sees goes into a temporary table, what has to be read goes
+Nothing here holds the files in memory: what the walk sees anew goes into a temporary table, what has to be read goes
 through `probes`, and `apply` turns both into rows, in one transaction.
 """
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +19,27 @@ from imgrec.storage.shards import OF_ONE_MODALITY
 # A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
 # 2 s is the coarsest grain in use (FAT).
 CLOCK_GRAIN_NS = 2_000_000_000
-_ROWS = 10_000
+# A file dated later than that was dated so by hand, not by a clock that is ahead: a change would date it anew.
+CLOCK_AHEAD_NS = 24 * 3600 * 1_000_000_000
+# No more of a walk and of the registry are compared at once than a CPU's cache holds.
+_ROWS = 2_000
+
+
+def _is_settled(table: str) -> str:
+    """Whether the mtime of a row would be another one if the file had changed since it was read."""
+    time, read = f"{table}.mtime_ns", f"{table}.hashed_ns"
+    return f"{time} NOT BETWEEN {read} - {CLOCK_GRAIN_NS} AND {read} + {CLOCK_AHEAD_NS}"
+
+
+# A path as it is unique, of `images AS i`; those that are not UTF-8, BLOBs, come after all others.
+_KEY = "ifnull(i.raw_path, i.path)"
+# CROSS keeps SQLite from going through all images.
+_ROW_AT_KEY = f"CROSS JOIN images AS i ON {_KEY} = key AND i.missing_since IS NULL"
+# Such a row's file is taken to hold what it held while its stat is the same. All of them have a content hash.
+_SETTLED = f"i.status <> '{UNREADABLE}' AND i.hashed_ns > 0 AND {_is_settled('i')}"
+# In the form of FoundFile, which no file equals where the size is NULL. All of it is in the index `images_walk`.
+_KNOWN_BETWEEN = f"""SELECT path, CASE WHEN {_SETTLED} THEN size END, mtime_ns, ctime_ns FROM images AS i
+    WHERE missing_since IS NULL AND raw_path IS NULL AND path > ? AND path <= ? ORDER BY path"""
 
 
 @dataclass(frozen=True)
@@ -45,59 +65,92 @@ class Identified:
     missing: int = 0
 
 
-def record_walk(connection: sqlite3.Connection, files: Iterable[FoundFile]) -> None:
-    """Put what the walk finds into the temporary table `seen`."""
-    connection.execute("DROP TABLE IF EXISTS temp.seen")
+def compare(
+    connection: sqlite3.Connection, files: Iterable[FoundFile], unreadable_folders: Collection[str] = ()
+) -> Comparison:
+    """Compare what a walk finds with the registry: list in `seen` what is new or changed, in `gone` what was not found.
+
+    A walk in the order of paths costs one pass over the registry's, as nothing is written for a file that is unchanged.
+    In any other order the outcome is the same. Photos below a folder that could not be read are not gone;
+    `unreadable_folders` is looked at after the walk.
+    """
+    run = connection.execute
+    _create_lists(connection)
+    found = present = 0
+    last, files = "", iter(files)
+    while some := list(islice(files, _ROWS)):
+        named = _named_in_utf8(some)
+        end = named[-1].path if named else last
+        known = run(_KNOWN_BETWEEN, (last, end)).fetchall()
+        if known != some:
+            _list_differences(connection, some, known)
+        found, present, last = found + len(some), present + len(known), max(last, end)
+    run("BEGIN")
+    present += run(
+        f"INSERT INTO gone SELECT id FROM images AS i WHERE missing_since IS NULL AND {_KEY} > ?", (last,)
+    ).rowcount
+    run(f"DELETE FROM gone WHERE id IN (SELECT i.id FROM seen {_ROW_AT_KEY})")
+    _mark_seen(connection)
+    _keep_unreadable(connection, unreadable_folders)
+    changed, to_read, gone = run(
+        "SELECT count(*), coalesce(sum(state IS NULL), 0), (SELECT count(*) FROM gone) FROM seen"
+    ).fetchone()
+    run("COMMIT")
+    return Comparison(found, found - changed, to_read, gone, present)
+
+
+def _create_lists(connection: sqlite3.Connection) -> None:
+    for name in ("seen", "gone"):
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
     connection.execute(
         """CREATE TEMP TABLE seen (key PRIMARY KEY, path TEXT, raw_path BLOB, size INTEGER, mtime_ns INTEGER,
            ctime_ns INTEGER, state TEXT) WITHOUT ROWID"""
     )
-    rows = (_seen_row(file) for file in files)
+    connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
+
+
+def _list_differences(
+    connection: sqlite3.Connection, files: Sequence[FoundFile], known: Sequence[tuple[str, int | None, int, int]]
+) -> None:
+    """List which of some files are not among the registry's, and the other way round."""
+    same, paths = set(known), {file.path for file in files}
+    lost = [(row[0],) for row in known if row[0] not in paths]
     connection.execute("BEGIN")
-    while some := list(islice(rows, _ROWS)):
-        connection.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, NULL)", some)
+    connection.executemany(
+        "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, NULL)",
+        (_seen_row(file) for file in files if file not in same),
+    )
+    connection.executemany(
+        f"INSERT OR IGNORE INTO gone SELECT id FROM images AS i WHERE {_KEY} = ? AND missing_since IS NULL", lost
+    )
     connection.execute("COMMIT")
 
 
-def compare(connection: sqlite3.Connection, unreadable_folders: Sequence[str] = ()) -> Comparison:
-    """Mark in `seen` what is unchanged, already read or still to be read, and list in `gone` what was not found.
-
-    Photos below a folder that could not be read are not gone.
-    """
-    connection.execute("BEGIN")
+def _mark_seen(connection: sqlite3.Connection) -> None:
+    """Take out of `seen` what is unchanged after all, which a walk in another order leaves in; mark what was read."""
     connection.execute(
-        f"""UPDATE seen SET state = 'unchanged' WHERE EXISTS (
-              SELECT 1 FROM images AS i WHERE ifnull(i.raw_path, i.path) = seen.key AND i.missing_since IS NULL
-                AND i.size = seen.size AND i.mtime_ns = seen.mtime_ns AND i.ctime_ns = seen.ctime_ns
-                AND i.content_hash IS NOT NULL AND i.status <> '{UNREADABLE}'
-                AND i.mtime_ns < i.hashed_ns - {CLOCK_GRAIN_NS})"""
+        f"""DELETE FROM seen WHERE EXISTS (
+              SELECT 1 FROM images AS i WHERE {_KEY} = seen.key AND i.missing_since IS NULL AND {_SETTLED}
+                AND i.size = seen.size AND i.mtime_ns = seen.mtime_ns AND i.ctime_ns = seen.ctime_ns)"""
     )
     connection.execute(
-        f"""UPDATE seen SET state = 'read' WHERE state IS NULL AND EXISTS (
+        f"""UPDATE seen SET state = 'read' WHERE EXISTS (
               SELECT 1 FROM probes AS p WHERE p.key = seen.key AND p.size = seen.size
                 AND p.mtime_ns = seen.mtime_ns AND p.ctime_ns = seen.ctime_ns
-                AND p.content_hash IS NOT NULL AND p.mtime_ns < p.hashed_ns - {CLOCK_GRAIN_NS})"""
+                AND p.content_hash IS NOT NULL AND {_is_settled("p")})"""
     )
-    connection.execute("DROP TABLE IF EXISTS temp.gone")
-    connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
-    connection.execute(
-        """INSERT INTO gone SELECT id FROM images AS i
-           WHERE missing_since IS NULL
-             AND NOT EXISTS (SELECT 1 FROM seen WHERE seen.key = ifnull(i.raw_path, i.path))"""
-    )
-    for folder in unreadable_folders:
+
+
+def _keep_unreadable(connection: sqlite3.Connection, folders: Iterable[str]) -> None:
+    for folder in folders:
         path = printable(folder)
         prefix = f"{path}/" if path else ""
         connection.execute(
-            "DELETE FROM gone WHERE id IN (SELECT id FROM images WHERE path = ? OR substr(path, 1, ?) = ?)",
+            """DELETE FROM gone WHERE id IN (
+                 SELECT images.id FROM gone CROSS JOIN images ON images.id = gone.id
+                 WHERE path = ? OR substr(path, 1, ?) = ?)""",
             (path, len(prefix), prefix),
         )
-    counts = connection.execute(
-        """SELECT count(*), coalesce(sum(state IS 'unchanged'), 0), coalesce(sum(state IS NULL), 0),
-                  (SELECT count(*) FROM gone), (SELECT count(*) FROM images WHERE missing_since IS NULL) FROM seen"""
-    ).fetchone()
-    connection.execute("COMMIT")
-    return Comparison(*counts)
 
 
 def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[str]]:
@@ -117,7 +170,7 @@ def sample_to_read(connection: sqlite3.Connection, count: int) -> list[str]:
 
 
 def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
-    """Keep what was read; each batch is durable by itself, so a killed scan does not read it again."""
+    """Keep what was read: whatever becomes of this scan, the next one does not read it again."""
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -141,8 +194,9 @@ def apply(connection: sqlite3.Connection, now: str) -> Identified:
     _renew_known_paths(connection)
     _list_seeking(connection)
     connection.execute(
-        """UPDATE images SET missing_since = ? WHERE missing_since IS NULL AND (
-             id IN (SELECT id FROM gone) OR ifnull(raw_path, path) IN (SELECT key FROM seeking WHERE changed))""",
+        f"""UPDATE images SET missing_since = ? WHERE id IN (
+              SELECT id FROM gone UNION ALL
+              SELECT i.id FROM seeking {_ROW_AT_KEY} WHERE changed)""",
         (now,),
     )
     _claim_missing_rows(connection)
@@ -169,6 +223,7 @@ def _renew_known_paths(connection: sqlite3.Connection) -> None:
     So is what is known of its header, if it was to be tried again (`hashed_ns` is 0).
     """
     judged_anew = f"p.content_hash IS NOT images.content_hash OR images.status = '{UNREADABLE}' OR images.hashed_ns = 0"
+    # Without LIMIT, SQLite would go through all images and look for a probe of each.
     connection.execute(
         f"""UPDATE images SET size = p.size, mtime_ns = p.mtime_ns, ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns,
                  content_hash = ifnull(p.content_hash, images.content_hash),
@@ -176,9 +231,11 @@ def _renew_known_paths(connection: sqlite3.Connection) -> None:
                  format = ifnull(p.format, images.format),
                  status = CASE WHEN {judged_anew} THEN p.status ELSE images.status END,
                  reason = CASE WHEN {judged_anew} THEN p.reason ELSE images.reason END
-            FROM probes AS p JOIN seen ON seen.key = p.key
-            WHERE ifnull(images.raw_path, images.path) = p.key AND images.missing_since IS NULL
-              AND (p.content_hash IS NULL OR images.content_hash IS NULL OR p.content_hash = images.content_hash)"""
+            FROM (SELECT i.id AS image_id, p.* FROM probes AS p CROSS JOIN seen ON seen.key = p.key
+                  CROSS JOIN images AS i ON {_KEY} = p.key AND i.missing_since IS NULL
+                  WHERE p.content_hash IS NULL OR i.content_hash IS NULL OR p.content_hash = i.content_hash
+                  LIMIT -1) AS p
+            WHERE images.id = p.image_id"""
     )
 
 
@@ -278,6 +335,12 @@ def _seen_row(file: FoundFile) -> tuple[str | bytes, str, bytes | None, int, int
         return path, path, None, file.size, file.mtime_ns, file.ctime_ns
     raw = os.fsencode(path)
     return raw, printable(raw), raw, file.size, file.mtime_ns, file.ctime_ns
+
+
+def _named_in_utf8(files: list[FoundFile]) -> list[FoundFile]:
+    if _is_utf8("".join([file.path for file in files])):
+        return files
+    return [file for file in files if _is_utf8(file.path)]
 
 
 def _is_utf8(path: str) -> bool:

@@ -50,3 +50,8 @@ def forget_segments(registry: Registry, index_name: str, segments: Iterable[str]
         "DELETE FROM index_rows WHERE index_name = ? AND segment = ?",
         ((index_name, segment) for segment in segments),
     )
+
+
+def forget_index(registry: Registry, index_name: str) -> None:
+    """Remove all rows of an index."""
+    registry.connection.execute("DELETE FROM index_rows WHERE index_name = ?", (index_name,))

@@ -84,10 +84,50 @@ def _count_retries(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE images ADD COLUMN retries INTEGER NOT NULL DEFAULT 0")
 
 
+def _follow_changes(connection: sqlite3.Connection) -> None:
+    statements = (
+        # All that a walk is compared with, so that one that finds what it found before reads this index only.
+        """CREATE INDEX images_walk ON images
+            (path, size, mtime_ns, ctime_ns, hashed_ns, status, raw_path, missing_since) WHERE missing_since IS NULL""",
+        # What most images are not is found without looking at all of them.
+        "CREATE INDEX images_failed ON images (status) WHERE status <> 'ok'",
+        "CREATE INDEX images_missing ON images (missing_since) WHERE missing_since IS NOT NULL",
+        "CREATE INDEX vector_failures_not_finite ON vector_failures (fingerprint) WHERE status = 'not_finite'",
+        # The content hashes of a shard's failures, one after another; NULL where nobody has looked yet.
+        "ALTER TABLE shards ADD COLUMN failed BLOB",
+        # storage/registry/changes.py says how these work together.
+        "ALTER TABLE fingerprints ADD COLUMN tracked INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE touched (image_id INTEGER PRIMARY KEY)",
+        "CREATE TABLE in_step (index_name TEXT PRIMARY KEY, version TEXT NOT NULL) WITHOUT ROWID",
+        """CREATE TRIGGER images_added AFTER INSERT ON images
+            WHEN EXISTS (SELECT 1 FROM fingerprints WHERE tracked)
+            BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.id); END""",
+        """CREATE TRIGGER images_changed AFTER UPDATE OF status, missing_since, content_hash ON images
+            WHEN (OLD.status IS NOT NEW.status OR OLD.missing_since IS NOT NEW.missing_since
+                  OR OLD.content_hash IS NOT NEW.content_hash) AND EXISTS (SELECT 1 FROM fingerprints WHERE tracked)
+            BEGIN INSERT OR IGNORE INTO touched VALUES (NEW.id); END""",
+        """CREATE TRIGGER images_removed AFTER DELETE ON images
+            WHEN EXISTS (SELECT 1 FROM fingerprints WHERE tracked)
+            BEGIN INSERT OR IGNORE INTO touched VALUES (OLD.id); END""",
+        """CREATE TRIGGER vector_failures_added AFTER INSERT ON vector_failures
+            WHEN EXISTS (SELECT 1 FROM fingerprints WHERE fingerprint = NEW.fingerprint AND tracked)
+            BEGIN INSERT OR IGNORE INTO touched SELECT id FROM images WHERE content_hash = NEW.content_hash; END""",
+        """CREATE TRIGGER vector_failures_removed AFTER DELETE ON vector_failures
+            WHEN EXISTS (SELECT 1 FROM fingerprints WHERE fingerprint = OLD.fingerprint AND tracked)
+            BEGIN INSERT OR IGNORE INTO touched SELECT id FROM images WHERE content_hash = OLD.content_hash; END""",
+        "CREATE TRIGGER fingerprints_lost AFTER DELETE ON fingerprints WHEN OLD.tracked BEGIN DELETE FROM in_step; END",
+        """CREATE TRIGGER fingerprints_untracked AFTER UPDATE OF tracked ON fingerprints WHEN OLD.tracked > NEW.tracked
+            BEGIN DELETE FROM in_step; END""",
+    )
+    for statement in statements:
+        connection.execute(statement)
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create,
     _remember_when_shards_were_verified,
     _count_retries,
+    _follow_changes,
 )
 
 
@@ -130,11 +170,12 @@ def table_names(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
 
-def expected_tables() -> set[str]:
-    """The tables that a registry has before it has any vector."""
+def expected_tables(version: int) -> set[str]:
+    """The tables that a registry of this schema version has before it has any vector."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(connection, Path(":memory:"))
+        for step in MIGRATIONS[:version]:
+            step(connection)
         return set(table_names(connection))
     finally:
         connection.close()

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from imgrec.storage.names import vector_table
 from imgrec.storage.photos.pending import Pending
-from imgrec.storage.registry.registry import LIVE, Registry
+from imgrec.storage.registry.changes import track
+from imgrec.storage.registry.registry import LIVE, Registry, lacks_outcome
 
 
 class PendingGroup(NamedTuple):
@@ -28,18 +28,19 @@ def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[Pe
     run("DELETE FROM temp.pending")
     if not fingerprints:
         return []
+    track(registry, fingerprints)
     waiting = " + ".join(
-        f"""(NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?)
-             AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
-                             WHERE failure.content_hash = images.content_hash AND fingerprint = ?)) * {1 << bit}"""
-        for bit, modality in enumerate(fingerprints)
+        f"{lacks_outcome(modality, f'?{bit + 1}')} * {1 << bit}" for bit, modality in enumerate(fingerprints)
     )
+    # LIMIT keeps SQLite from evaluating `waiting` once for every place where it stands.
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
             SELECT min(id), waiting FROM (
-                SELECT id, content_hash, {waiting} AS waiting FROM images WHERE {LIVE} AND content_hash IS NOT NULL)
+                SELECT id, content_hash, {waiting} AS waiting
+                FROM touched CROSS JOIN images ON images.id = touched.image_id
+                WHERE {LIVE} AND content_hash IS NOT NULL LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
-        [fingerprint for fingerprint in fingerprints.values() for _ in range(2)],
+        list(fingerprints.values()),
     )
     groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
     return [

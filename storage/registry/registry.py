@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY,
 from imgrec.storage.names import vector_table
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.database import Database
+from imgrec.storage.registry.migrations import table_names
 from imgrec.storage.shards import NOT_FINITE, OF_ONE_MODALITY
 
 # An image that is there, could be read, and so takes part in indexes.
@@ -41,18 +43,18 @@ class Registry(Database):
     # Images
 
     def count_images(self) -> dict[str, int]:
-        """Count images that are ok, failed and missing."""
-        row = self.connection.execute(
-            """SELECT coalesce(sum(missing_since IS NULL AND status = 'ok'), 0),
-                      coalesce(sum(missing_since IS NULL AND status <> 'ok'), 0),
-                      coalesce(sum(missing_since IS NOT NULL), 0) FROM images"""
+        """Count images that are ok, failed and missing; each of the counts is of an index."""
+        total, failed, missing = self.connection.execute(
+            """SELECT (SELECT count(*) FROM images),
+                      (SELECT count(*) FROM images WHERE status <> 'ok' AND +missing_since IS NULL),
+                      (SELECT count(*) FROM images WHERE missing_since IS NOT NULL)"""
         ).fetchone()
-        return dict(zip(("ok", "failed", "missing"), row, strict=True))
+        return {"ok": total - failed - missing, "failed": failed, "missing": missing}
 
     def failures(self, fingerprints: Iterable[str] = ()) -> Iterator[ImageRow]:
         """Yield the images that are there and cannot be used, and those that a model of `fingerprints` fails on."""
         given = list(fingerprints)
-        rows = self.connection.execute(f"{_failed(given)} ORDER BY id, reason", given)
+        rows = self.connection.execute(f"SELECT * FROM ({_failed(given)}) ORDER BY +id, reason", given)
         yield from (ImageRow(*row) for row in rows)
 
     def count_failures(self, fingerprints: Iterable[str] = ()) -> dict[str, int]:
@@ -94,23 +96,34 @@ class Registry(Database):
 
     def live_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
         """Return the ids of the live images that have this vector, in ascending order."""
+        return self.complete_ids({modality: fingerprint})
+
+    def complete_ids(self, fingerprints: Mapping[str, str], touched_only: bool = False) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the live images that have one of these vectors (by modality) and wait for none.
+
+        With `touched_only`, of those among them that changed since indexes were last brought in step.
+        """
+        images = "touched CROSS JOIN images ON images.id = touched.image_id" if touched_only else "images"
+        has = [_has_vector(modality, f"?{place}") for place, modality in enumerate(fingerprints, 1)]
+        lacks = [lacks_outcome(modality, f"?{place}") for place, modality in enumerate(fingerprints, 1)]
+        of_several = f"AND NOT ({' OR '.join(lacks)})" if len(lacks) > 1 else ""
         rows = self.connection.execute(
-            f"""SELECT id FROM images WHERE {LIVE} AND EXISTS (
-                  SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?) ORDER BY id""",
-            (fingerprint,),
+            f"SELECT id FROM {images} WHERE {LIVE} AND ({' OR '.join(has)}) {of_several} ORDER BY id",
+            list(fingerprints.values()),
         )
-        return np.fromiter((row[0] for row in rows), np.int64)
+        return np.fromiter(chain.from_iterable(rows), np.int64)
+
+    def touched_ids(self) -> NDArray[np.int64]:
+        """Return the ids, ascending, of the images that changed since indexes were last brought in step."""
+        rows = self.connection.execute("SELECT image_id FROM touched ORDER BY image_id")
+        return np.fromiter(chain.from_iterable(rows), np.int64)
 
     def waiting_ids(self, modality: str, fingerprint: str) -> NDArray[np.int64]:
         """Return the ids of the live images that have neither this vector nor a reason why not, in ascending order."""
         rows = self.connection.execute(
-            f"""SELECT id FROM images WHERE {LIVE}
-                AND NOT EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = ?1)
-                AND NOT EXISTS (SELECT 1 FROM vector_failures AS failure
-                                WHERE failure.content_hash = images.content_hash AND fingerprint = ?1) ORDER BY id""",
-            (fingerprint,),
+            f"SELECT id FROM images WHERE {LIVE} AND {lacks_outcome(modality, '?1')} ORDER BY id", (fingerprint,)
         )
-        return np.fromiter((row[0] for row in rows), np.int64)
+        return np.fromiter(chain.from_iterable(rows), np.int64)
 
     def live_ids_of(self, content_hashes: Sequence[bytes]) -> list[tuple[bytes, int]]:
         """List (content hash, id) of the live images that hold these contents."""
@@ -166,7 +179,8 @@ class Registry(Database):
     def decoder_failures(self) -> dict[bytes, tuple[str, str]]:
         """Map the contents that ended the process that decoded them to status and reason."""
         rows = self.connection.execute(
-            "SELECT content_hash, status, reason FROM images WHERE status IN (?, ?, ?) AND content_hash IS NOT NULL",
+            """SELECT content_hash, status, reason FROM images
+               WHERE status <> 'ok' AND status IN (?, ?, ?) AND content_hash IS NOT NULL""",
             (CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY),
         )
         return {content_hash: (status, reason) for content_hash, status, reason in rows}
@@ -185,20 +199,29 @@ class Registry(Database):
         """Record what a fingerprint stands for, and make its modality's table."""
         self.create_vector_table(modality)
         self.connection.execute(
-            "INSERT OR IGNORE INTO fingerprints VALUES (?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO fingerprints (fingerprint, modality, dim, spec) VALUES (?, ?, ?, ?)",
             (fingerprint, modality, dim, json.dumps(dict(spec), sort_keys=True)),
         )
 
     def create_vector_table(self, modality: str) -> None:
-        """Make a modality's table of vectors, if it is not there."""
+        """Make a modality's table of vectors, if it is not there, and the triggers that follow its changes."""
         table = vector_table(modality)
-        self.connection.execute(
-            f"""CREATE TABLE IF NOT EXISTS {table} (
-                image_id INTEGER NOT NULL REFERENCES images (id),
-                fingerprint TEXT NOT NULL REFERENCES fingerprints (fingerprint),
-                vector BLOB NOT NULL,
-                PRIMARY KEY (image_id, fingerprint))"""
-        )
+        if table not in table_names(self.connection):
+            # It may have been lost, with vectors that were followed.
+            self.connection.execute("UPDATE fingerprints SET tracked = 0 WHERE modality = ?", (modality,))
+            self.connection.execute(
+                f"""CREATE TABLE {table} (
+                    image_id INTEGER NOT NULL REFERENCES images (id),
+                    fingerprint TEXT NOT NULL REFERENCES fingerprints (fingerprint),
+                    vector BLOB NOT NULL,
+                    PRIMARY KEY (image_id, fingerprint))"""
+            )
+        for name, event, row in (("added", "INSERT", "NEW"), ("removed", "DELETE", "OLD")):
+            self.connection.execute(
+                f"""CREATE TRIGGER IF NOT EXISTS {table}_{name} AFTER {event} ON {table}
+                    WHEN EXISTS (SELECT 1 FROM fingerprints WHERE fingerprint = {row}.fingerprint AND tracked)
+                    BEGIN INSERT OR IGNORE INTO touched VALUES ({row}.image_id); END"""
+            )
 
     def modalities(self) -> list[str]:
         """The modalities that have a table of vectors."""
@@ -267,12 +290,19 @@ class Registry(Database):
         return row
 
     def copy_vectors(self, modality: str, fingerprint: str) -> int:
-        """Give copies of known contents the vectors that those have; return how many."""
+        """Give copies of known contents the vectors that those have; return how many.
+
+        Once a fingerprint is tracked, only images that changed can be such copies.
+        """
         table = vector_table(modality)
+        tracked = self.connection.execute(
+            "SELECT 1 FROM fingerprints WHERE fingerprint = ? AND tracked", (fingerprint,)
+        ).fetchone()
+        changed = "touched CROSS JOIN images AS copy ON copy.id = touched.image_id" if tracked else "images AS copy"
         return self.connection.execute(
             f"""INSERT INTO {table} (image_id, fingerprint, vector)
                 SELECT copy.id, known.fingerprint, known.vector
-                FROM images AS copy CROSS JOIN images AS original ON original.content_hash = copy.content_hash
+                FROM {changed} CROSS JOIN images AS original ON original.content_hash = copy.content_hash
                 JOIN {table} AS known ON known.image_id = original.id AND known.fingerprint = ?1
                 WHERE copy.status = 'ok' AND copy.missing_since IS NULL AND NOT EXISTS (
                     SELECT 1 FROM {table} WHERE image_id = copy.id AND fingerprint = ?1)
@@ -281,14 +311,26 @@ class Registry(Database):
         ).rowcount
 
 
+def lacks_outcome(modality: str, mark: str) -> str:
+    """SQL that says whether a row of `images` has no vector of the fingerprint at `mark` and no reason for that."""
+    return f"""(NOT {_has_vector(modality, mark)} AND NOT EXISTS (
+        SELECT 1 FROM vector_failures AS failure
+        WHERE failure.content_hash = images.content_hash AND failure.fingerprint = {mark}))"""
+
+
+def _has_vector(modality: str, mark: str) -> str:
+    return f"EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = {mark})"
+
+
 _PATH = "(SELECT ifnull(raw_path, path) FROM images WHERE id = ?)"
 
 
 def _failed(fingerprints: Sequence[str]) -> str:
-    return f"""SELECT id, path, raw_path, status, reason FROM images WHERE missing_since IS NULL AND status <> 'ok'
+    # `+` keeps SQLite from the index of all paths, CROSS from looking for a failure of every image.
+    return f"""SELECT id, path, raw_path, status, reason FROM images WHERE +missing_since IS NULL AND status <> 'ok'
         UNION ALL
         SELECT images.id, path, raw_path, failure.status, failure.reason
-        FROM vector_failures AS failure JOIN images USING (content_hash)
+        FROM vector_failures AS failure CROSS JOIN images ON images.content_hash = failure.content_hash
         WHERE images.status = 'ok' AND missing_since IS NULL AND failure.status = '{NOT_FINITE}'
           AND fingerprint IN ({_marks(fingerprints)})"""
 

@@ -1,11 +1,14 @@
 """The table `shards`: which files hold what the registry has, and what they looked like."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 
+from imgrec.storage.errors import ShardError
+from imgrec.storage.machine.times import storable
 from imgrec.storage.names import vector_table
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.shards import Failure, Shard
+from imgrec.storage.shards import HASH_BYTES, Failure, Shard, read_contents
 
 
 def shard_checksums(registry: Registry) -> list[tuple[str, str]]:
@@ -24,12 +27,40 @@ def shard_sizes(registry: Registry, fingerprint: str) -> list[tuple[str, int]]:
 def record_shard(registry: Registry, path: str, shard: Shard, file: os.stat_result) -> None:
     """Make a verified shard known, and what its file looked like."""
     registry.connection.execute(
-        "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?)",
+        """INSERT OR REPLACE INTO shards
+           (path, modality, fingerprint, checksum, vectors, bytes, verified_ctime_ns, failed)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             *(path, shard.modality, shard.fingerprint, shard.checksum, len(shard.content_hashes)),
-            *(file.st_size, file.st_ctime_ns),
+            *(file.st_size, storable(file.st_ctime_ns), b"".join(failure.content_hash for failure in shard.failures)),
         ),
     )
+
+
+def shards_with_failures(registry: Registry, shards_dir: Path, contents: Collection[bytes]) -> list[str]:
+    """List the known shards that hold a failure of one of these contents.
+
+    Shards that an older version recorded are read once, and noted.
+    """
+    unread = registry.connection.execute("SELECT path FROM shards WHERE failed IS NULL").fetchall()
+    noted = [(failed, path) for (path,) in unread if (failed := _read_failed(shards_dir / path)) is not None]
+    with registry.transaction():
+        registry.connection.executemany("UPDATE shards SET failed = ? WHERE path = ?", noted)
+    wanted = set(contents)
+    rows = registry.connection.execute("SELECT path, failed FROM shards WHERE failed <> x'' ORDER BY path")
+    return [path for path, failed in rows if not wanted.isdisjoint(_split(failed))]
+
+
+def _read_failed(path: Path) -> bytes | None:
+    try:
+        return b"".join(read_contents(path).failed)
+    except ShardError:
+        return None  # the next look at the shards sets it aside
+
+
+def _split(failed: bytes) -> Iterator[bytes]:
+    for start in range(0, len(failed), HASH_BYTES):
+        yield failed[start : start + HASH_BYTES]
 
 
 def shard_files(registry: Registry) -> dict[str, tuple[int, int]]:

@@ -101,6 +101,7 @@ def test_only_given_vector_settings_may_differ_from_a_librarys(here: Path) -> No
         "sift_model": "default",
         "precision": "float32",
         "cpu_runtime": "onnxruntime",
+        "icc_profiles": "srgb",
     }
     assert Settings.load().vector_settings() == expected
     assert Settings.load(bins="4").given_vector_settings() == {"bins": [4, 4, 4]}
@@ -245,7 +246,15 @@ def test_an_empty_variable_is_a_variable_that_is_not_set(monkeypatch: pytest.Mon
     monkeypatch.setenv("IMGREC_LIBRARY", "")
     monkeypatch.setenv("IMGREC_WORKERS", "")
     loaded = Settings.load()
-    assert (loaded.library, loaded.workers) == (Settings.model_fields["library"].default, None)
+    assert (loaded.library, loaded.workers) == (Settings.model_fields["library"].default.expanduser(), None)
+
+
+def test_a_working_directory_that_is_not_utf_8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(os.fsdecode(os.fsencode(tmp_path / "here") + b"\xff"))
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(SettingsError, match="the name of this folder is not UTF-8"):
+        Settings.load(library="library")
 
 
 # The environment

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from imgrec.embedders import devices
 from imgrec.embedders.base import LearnedEmbedder, Prepared
 from imgrec.embedders.catalogue import create_embedder
 from imgrec.embedders.devices import PRECISIONS, Place, _stream, find_place
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 def have(monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool = False) -> None:
     """Let torch see these devices, whatever this machine has."""
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)

@@ -29,6 +29,7 @@ VECTOR_SETTINGS: dict[str, Any] = {
     "sift_model": "default",
     "precision": "float32",
     "cpu_runtime": "onnxruntime",
+    "icc_profiles": "srgb",
 }
 
 

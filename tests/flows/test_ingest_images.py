@@ -267,6 +267,11 @@ def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "passing"),
     [
+        (OSError("AF_UNIX path too long"), False),
+        (OSError(errno.ENAMETOOLONG, "too long"), False),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (OSError(errno.ESTALE, "a network disk"), True),
         (OSError(5, "I/O"), True),
         (OSError(28, "full"), False),
         (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"), False),

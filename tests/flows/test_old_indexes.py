@@ -30,7 +30,7 @@ def test_deleted_photos_leave_the_combination_from_before_too(grown: Path, photo
         (photos / name).unlink()
     report = ingest(library=grown)
     left = {path.name for path in photos.iterdir()}
-    assert list(report.indexes) == ["color", "sift", "efficientnet", "combo_color_efficientnet_sift", OLD]
+    assert list(report.indexes) == ["color", "sift", "efficientnet", "combo_color_sift_efficientnet", OLD]
     assert {name: paths(grown, name) for name in list_indexes(grown / "indexes")} == dict.fromkeys(
         list_indexes(grown / "indexes"), left
     )

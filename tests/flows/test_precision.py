@@ -38,11 +38,25 @@ def test_a_library_keeps_its_own(make: Settings, setting: str, value: str, defau
     assert differ == [name == "efficientnet" for name in library.modalities]
 
 
+def test_a_library_keeps_what_it_does_with_colour_profiles(make: Settings) -> None:
+    library = library_for(make)
+    assert library.vector_settings["icc_profiles"] == "srgb"
+    older = library_for(make.model_copy(update={"library": library.root.with_name("older")}))
+    settings = {name: value for name, value in older.vector_settings.items() if name != "icc_profiles"}
+    older = older.with_vector_settings(settings)
+    assert library_for(Settings.load(library=older.root)).vector_settings == settings
+    assert all(old != new for old, new in zip(fingerprints(older), fingerprints(library), strict=True))
+    asked = Settings.load(library=older.root, icc_profiles="srgb")
+    with pytest.raises(VectorSettingsError, match=r"icc_profiles = srgb, but ignored there.*reembed .* --icc-profiles"):
+        library_for(asked)
+    assert fingerprints(library_for(asked, reembed=True)) == fingerprints(library)
+
+
 def test_a_library_that_never_had_the_choice_has_the_defaults(make: Settings) -> None:
     library = library_for(make)
-    choices = ("precision", "cpu_runtime")
+    choices = ("precision", "cpu_runtime", "icc_profiles")
     older = {name: value for name, value in library.vector_settings.items() if name not in choices}
-    before = fingerprints(library)
+    before = fingerprints(library.with_vector_settings({**older, "icc_profiles": "ignored"}))
     library = library.with_vector_settings(older)
     assert fingerprints(library) == before
     assert library_for(Settings.load(library=library.root, precision="float32")).vector_settings == older

@@ -157,7 +157,7 @@ def test_a_disk_that_fills_up_under_prefects_database_is_told(
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (1, "")
     (line,) = err.splitlines()
-    assert "mostly since the disk of its database is full: free space in PREFECT_HOME" in line
+    assert f"mostly since the disk of its database is full: free space in {disk.path / 'home'}, then" in line
     wait_until_gone(running.pid)
 
 

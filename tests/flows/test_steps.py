@@ -95,7 +95,8 @@ def test_steps_need_a_library(imgrec: Imgrec, library: Path) -> None:
 
 def test_an_index_is_dropped_and_it_is_said_that_it_comes_back(imgrec: Imgrec, photos: Path, library: Path) -> None:
     assert imgrec("ingest", photos, "--library", library, "--modality", "color", "--modality", "sift").code == 0
-    dropped = imgrec("index", "drop", "combo_color_sift", "sift", "--library", library)
+    (library / "imgrec.toml").write_text('indexes = ["color", "sift", "combo_sift_color"]\n')
+    dropped = imgrec("index", "drop", "combo_sift_color", "sift", "combo_color_sift", "--library", library)
     assert dropped.code == 0
     assert dropped.out.startswith("dropped combo_color_sift, sift, ")
     assert "builds combo_color_sift, sift again, unless the setting indexes names others" in dropped.out

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.pictures import real_pictures
 from imgrec.search.errors import IndexNotFoundError, QueryError
-from imgrec.search.fusion import combine, combined_name, default_indexes, index_modalities
+from imgrec.search.fusion import combine, default_indexes, index_modalities
 from imgrec.search.indexes.layout import IndexFolder, Member
 from imgrec.search.searcher import Searcher
 from imgrec.storage.library import Library, create_library
@@ -31,8 +31,7 @@ def test_the_product_of_combined_rows_is_the_weighted_mean_of_cosines(seed: int,
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
 
 
-def test_names_are_canonical_and_weights_sum_to_one() -> None:
-    assert combined_name(["sift", "color"]) == "combo_color_sift"
+def test_an_index_has_the_weights_of_its_modalities_and_they_sum_to_one() -> None:
     assert default_indexes(["color"]) == ["color"]
     assert default_indexes(["color", "sift"]) == ["color", "sift", "combo_color_sift"]
     assert index_modalities("sift", ["color", "sift"]) == {"sift": 1.0}
@@ -51,7 +50,7 @@ def test_beside_a_model_the_others_count_less() -> None:
     assert beside["color"] / beside["sift"] < alone["color"] / alone["sift"]
 
 
-@pytest.mark.parametrize("name", ["smell", "combo_sift_color", "combo_color_smell", "combo_color_color", "combo_"])
+@pytest.mark.parametrize("name", ["smell", "combo_color_smell", "combo_color_color", "combo_", "../color"])
 def test_an_index_of_what_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(IndexNotFoundError, match="there are color, sift, combo_color_sift"):
         index_modalities(name, ["color", "sift"])
@@ -91,12 +90,31 @@ def test_a_picture_without_keypoints_is_found_by_its_colours(combined: Library) 
         (answer,) = searcher.search([plain], top_k=3)
     assert answer.hits[0].path == "plain.png"
     assert answer.hits[0].scores == {"color": pytest.approx(1, abs=1e-5), "sift": None}
+    for hit in answer.hits:  # what the query has not is weighed out
+        assert hit.score == pytest.approx(hit.scores["color"], abs=1e-5)
     with Searcher(combined.root, "sift") as searcher, pytest.raises(QueryError, match="finds nothing in this picture"):
         searcher.search([plain])
     with Registry.open_for_reading(combined.registry_path) as registry:
         assert registry.count_failures() == {}
         (row,) = registry.connection.execute("SELECT status FROM vector_failures").fetchall()
     assert row == ("no_features",)
+
+
+def test_what_a_hit_alone_lacks_counts_as_nothing_in_common(combined: Library) -> None:
+    weights = index_modalities("combo_color_sift", combined.modalities)
+    with Searcher(combined.root) as searcher:
+        (answer,) = searcher.search([Path(combined.images_root) / "chelsea.png"], top_k=9)
+    (hit,) = (hit for hit in answer.hits if hit.path == "plain.png")
+    assert hit.scores["sift"] is None
+    assert hit.scores["color"] is not None
+    assert hit.score == pytest.approx(weights["color"] * hit.scores["color"], abs=1e-5)
+
+
+def test_every_picture_scores_1_against_itself(combined: Library) -> None:
+    with Searcher(combined.root) as searcher:
+        for answer in searcher.search([f"id:{number}" for number in range(1, 10)], top_k=1):
+            assert answer.hits[0].file == answer.file
+            assert answer.hits[0].score == pytest.approx(1, abs=1e-5)
 
 
 def test_other_modalities_are_scored_on_request(combined: Library) -> None:

@@ -23,6 +23,7 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.registry.registry import Registry
 from tests.search.conftest import SETTINGS, make_library
 from tests.search.libraries import ingest
+from tests.storage.icc import PROPHOTO, rgb_profile
 
 COFFEE_COPY = os.fsdecode(b"sub/caf\xe9.png")
 
@@ -56,7 +57,8 @@ def test_a_picture_of_the_library_finds_itself_first(pictures: Library, searcher
     for name in ("astronaut.png", "flower.jpg"):
         (answer,) = searcher.search([photo(pictures, name)], top_k=3)
         assert [hit.rank for hit in answer.hits] == [1, 2, 3]
-        assert answer.hits[0].path == answer.hits[0].file == name
+        assert (answer.hits[0].path, answer.hits[0].file) == (name, str(photo(pictures, name)))
+        assert (answer.root, answer.file) == (pictures.images_root, str(photo(pictures, name)))
         assert answer.hits[0].id == ids_of(pictures)[name]
         assert answer.hits[0].score == pytest.approx(1, abs=1e-5)
         assert answer.hits[0].score <= 1
@@ -69,7 +71,7 @@ def test_scores_are_exact_cosines(pictures: Library, searcher: Searcher) -> None
     (answer,) = searcher.search([photo(pictures, "rocket.jpg")], top_k=100)
     assert len(answer.hits) == 9
     for hit in answer.hits:
-        data = (Path(pictures.images_root) / hit.file).read_bytes()
+        data = Path(hit.file).read_bytes()
         other = embedder.embed([decode(data, 128, 256)])[0]
         assert hit.score == pytest.approx(float(query @ other), abs=1e-5)
     assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
@@ -80,16 +82,16 @@ def test_an_id_finds_what_its_file_finds(pictures: Library, searcher: Searcher) 
     assert by_id.query.startswith("id:")
     assert [hit.id for hit in by_id.hits] == [hit.id for hit in by_file.hits]
     assert [hit.score for hit in by_id.hits] == pytest.approx([hit.score for hit in by_file.hits])
-    assert searcher.query_file(by_id.query) == photo(pictures, "china.jpg")
+    assert by_id.file == by_file.file == str(photo(pictures, "china.jpg"))
 
 
 def test_a_copy_is_a_hit_of_its_own_and_its_file_can_be_opened(pictures: Library, searcher: Searcher) -> None:
     (answer,) = searcher.search([photo(pictures, "coffee.png")], top_k=2)
-    assert {hit.file for hit in answer.hits} == {"coffee.png", COFFEE_COPY}
+    assert {hit.file for hit in answer.hits} == {str(photo(pictures, name)) for name in ("coffee.png", COFFEE_COPY)}
     assert {hit.path for hit in answer.hits} == {"coffee.png", "sub/caf\\xe9.png"}
-    assert all((Path(pictures.images_root) / hit.file).is_file() for hit in answer.hits)
+    assert all(Path(hit.file).is_file() for hit in answer.hits)
     (by_id,) = searcher.search([f"id:{ids_of(pictures)[COFFEE_COPY]}"])
-    assert searcher.query_file(by_id.query) == photo(pictures, COFFEE_COPY)
+    assert by_id.file == str(photo(pictures, COFFEE_COPY))
 
 
 def test_a_new_picture_finds_what_looks_like_it(pictures: Library, searcher: Searcher, tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_a_home_folder_is_found(pictures: Library, searcher: Searcher, monkeypat
     monkeypatch.setenv("HOME", pictures.images_root)
     (answer,) = searcher.search(["~/rocket.jpg"], top_k=1)
     assert answer.hits[0].path == "rocket.jpg"
-    assert searcher.query_file(answer.query) == photo(pictures, "rocket.jpg")
+    assert answer.file == str(photo(pictures, "rocket.jpg"))
 
 
 def test_there_must_be_a_library_and_an_index(pictures: Library, tmp_path: Path) -> None:
@@ -229,6 +231,26 @@ def test_new_vector_settings_are_taken_up_with_their_index(own: Library) -> None
     assert before.version != after.version
 
 
+def test_an_index_from_before_there_was_a_choice_answers_until_the_new_vectors_are_there(own: Library) -> None:
+    """As after `imgrec reembed --icc-profiles srgb`: a photo is found by its old vector, then by its new one."""
+    profile = rgb_profile(*PROPHOTO)
+    Image.open(photo(own, "rocket.jpg")).save(photo(own, "wide.png"), icc_profile=profile)
+    ingest(own)
+    with Searcher(own.root) as searcher:
+        (first,) = searcher.search([photo(own, "wide.png")])
+        changed = own.with_vector_settings({**own.vector_settings, "icc_profiles": "srgb", "precision": "bf16"})
+    with Searcher(own.root) as searcher:
+        (before,) = searcher.search([photo(own, "wide.png")])
+        ingest(changed)
+        (after,) = searcher.search([photo(own, "wide.png")])
+    assert first.hits == before.hits
+    assert [hit.score for hit in before.hits[:2]] == pytest.approx([1, 1], abs=1e-2)
+    assert after.hits[0].path == "wide.png"
+    assert after.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert after.hits[1].score < 0.9
+    assert before.version != after.version
+
+
 def test_a_version_that_cannot_be_opened_leaves_the_open_one_in_service(own: Library) -> None:
     folder = IndexFolder(own.indexes_dir, "color")
     with Searcher(own.root) as searcher:
@@ -272,8 +294,8 @@ def tile_of(sheet: Image.Image, place: int, top: int = 0) -> NDArray[np.uint8]:
     return np.asarray(sheet.crop((x, y, x + TILE, y + TILE)))
 
 
-def preview(library: Library, answer: Answer, query_file: Path, target: Path) -> Image.Image:
-    write_preview(target, [(answer, query_file)], Path(library.images_root))
+def preview(answer: Answer, target: Path) -> Image.Image:
+    write_preview(target, [answer])
     with Image.open(target) as sheet:
         assert sheet.format == "PNG"
         return sheet.convert("RGB")
@@ -284,7 +306,7 @@ def test_a_preview_shows_the_query_and_every_hit(
     pictures: Library, searcher: Searcher, tmp_path: Path, top_k: int
 ) -> None:
     (answer,) = searcher.search([photo(pictures, "astronaut.png")], top_k=top_k)
-    sheet = preview(pictures, answer, searcher.query_file(answer.query), tmp_path / "new" / "hits.png")
+    sheet = preview(answer, tmp_path / "new" / "hits.png")
     assert sheet.size == preview_size(top_k + 1)
     assert np.array_equal(tile_of(sheet, 0), tile_of(sheet, 1))
     assert all(tile_of(sheet, place).std() > 20 for place in range(top_k + 1))
@@ -294,16 +316,16 @@ def test_a_preview_shows_the_query_and_every_hit(
 def test_a_preview_of_several_queries_is_one_sheet(pictures: Library, searcher: Searcher, tmp_path: Path) -> None:
     queries = [photo(pictures, name) for name in ("astronaut.png", "flower.jpg", "rocket.jpg")]
     few, more = searcher.search(queries[:2], top_k=2), searcher.search(queries[2:], top_k=7)
-    answers = list(zip([*few, *more], queries, strict=True))
+    answers = [*few, *more]
     heights = [preview_size(cells)[1] for cells in (3, 3, 8)]
 
-    write_preview(tmp_path / "hits.PNG", answers, Path(pictures.images_root))
+    write_preview(tmp_path / "hits.PNG", answers)
 
     with Image.open(tmp_path / "hits.PNG") as sheet:
         assert sheet.size == (preview_size(8)[0], sum(heights))
         tops = [0, heights[0], heights[0] + heights[1]]
-        for (answer, query), top in zip(answers, tops, strict=True):
-            alone = preview(pictures, answer, query, tmp_path / "alone.png")
+        for answer, top in zip(answers, tops, strict=True):
+            alone = preview(answer, tmp_path / "alone.png")
             assert block_height(len(answer.hits)) == alone.height
             assert sheet.crop((0, top, alone.width, top + alone.height)).tobytes() == alone.tobytes()
             assert np.array_equal(tile_of(sheet, 0, top), tile_of(sheet, 1, top))
@@ -313,8 +335,8 @@ def test_a_preview_shows_hits_whose_files_are_gone_as_such(own: Library, tmp_pat
     with Searcher(own.root) as searcher:
         (answer,) = searcher.search([photo(own, "coffee.png")], top_k=3)
         for hit in answer.hits:
-            photo(own, hit.file).unlink()
-        sheet = preview(own, answer, photo(own, "coffee.png"), tmp_path / "hits.png")
+            Path(hit.file).unlink()
+        sheet = preview(answer, tmp_path / "hits.png")
     assert sheet.size == preview_size(4)
     assert np.array_equal(tile_of(sheet, 1), tile_of(sheet, 2))
 
@@ -323,4 +345,4 @@ def test_a_preview_takes_any_file_name(pictures: Library, searcher: Searcher, tm
     query = tmp_path / os.fsdecode(b"\xff \xf0\x9f\x93\xb7 " + b"long" * 50 + b"\n.png")
     query.write_bytes(photo(pictures, "coffee.png").read_bytes())
     (answer,) = searcher.search([query], top_k=2)
-    assert preview(pictures, answer, query, tmp_path / "hits.png").size == preview_size(3)
+    assert preview(answer, tmp_path / "hits.png").size == preview_size(3)

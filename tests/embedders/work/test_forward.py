@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,9 @@ from imgrec.embedders.base import EmbedderSpec, LearnedEmbedder, Pixels, Prepare
 from imgrec.embedders.catalogue import EMBEDDERS
 from imgrec.embedders.errors import DeviceMemoryError, ModelFileError
 from imgrec.embedders.machine import Machine
-from imgrec.embedders.work.forward import ForwardStage
+from imgrec.embedders.modalities import efficientnet
+from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.work.forward import ForwardStage, embed_picture
 from imgrec.embedders.work.parts import Part
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk
 from imgrec.storage.shards import Failure, read_shard
@@ -103,6 +106,25 @@ def test_a_device_that_holds_not_one_image_ends_the_chunk() -> None:
     stage = ForwardStage({"small": SmallDevice(holds=0)}, 4, Machine())
     with pytest.raises(DeviceMemoryError, match=r"^small: the device's memory is used up: end what else runs there"):
         list(stage.finish([part(1, 2)]))
+
+
+def test_a_picture_at_a_time_in_many_threads_loads_one_model_and_keeps_its_threads() -> None:
+    """As searches do. Loaded twice at once, a model would take its memory twice."""
+    import torch
+
+    efficientnet._network.cache_clear()
+    embedder, threads = EfficientNetEmbedder(64), torch.get_num_threads()
+    pictures = [np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8) for number in range(16)]
+    with ThreadPoolExecutor(len(pictures)) as pool:
+        rows = list(pool.map(lambda picture: embed_picture(embedder, picture, Machine(device="cpu")), pictures))
+    assert efficientnet._network.cache_info().misses == 1
+    assert np.allclose(np.concatenate(rows), embedder.embed(pictures), rtol=0, atol=1e-5)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_picture_that_the_device_has_no_memory_for_is_told() -> None:
+    with pytest.raises(DeviceMemoryError, match=r"^small: the device's memory is used up"):
+        embed_picture(SmallDevice(holds=0), np.zeros((1, 1, 3), np.uint8), Machine())
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,47 @@ def write_chunk(home: Path, pending: Sequence[Pending], **changes: Any) -> Path:
     return dataclasses.replace(chunk, **changes).write(home / "chunks")
 
 
+# What a node needs
+
+DOCS = Path(__file__).parents[3] / "docs"
+BLIND = """
+from importlib.machinery import PathFinder
+find_spec = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *where: None if name.partition(".")[0] in MISSING else find_spec(name, *where)
+"""
+EMBED_ALL = """
+import sys
+from pathlib import Path
+from imgrec.embedders.work.worker import embed_chunk
+from imgrec.storage.machine.pool import WorkerPool
+if __name__ == "__main__":
+    with WorkerPool(2, preload=["imgrec.embedders.work.worker"]) as pool:
+        print(len(embed_chunk(Path(sys.argv[1]), pool, 2).shards))
+"""
+
+
+def test_a_node_needs_no_more_than_the_docs_say(tmp_path: Path) -> None:
+    """All else is as if it were not installed, in the worker processes too: Prefect, MLflow, DuckDB, torch, …"""
+    (line,) = re.findall(r"^\$ pip install (numpy .*)$", (DOCS / "operations.md").read_text(), re.MULTILINE)
+    there = {*line.split(), "image-recommender", "setuptools"}
+    missing = [name for name, brought_by in packages_distributions().items() if not there.intersection(brought_by)]
+    assert {"prefect", "mlflow", "duckdb", "torch", "submitit", "pydantic", "click"} <= set(missing)
+    blind = tmp_path / "blind"
+    blind.mkdir()
+    (blind / "sitecustomize.py").write_text(f"MISSING = {missing}{BLIND}")
+    (tmp_path / "embed_all.py").write_text(EMBED_ALL)
+    fingerprints = {
+        name: create_embedder(name, SETTINGS).spec.fingerprint for name in ("color", "sift", "efficientnet")
+    }
+    chunk = write_chunk(tmp_path, write_photos(tmp_path / "photos", 3), fingerprints=fingerprints)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "embed_all.py", chunk],
+        env={**os.environ, "PYTHONPATH": str(blind)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 # Chunks
 
 
@@ -141,9 +184,9 @@ def test_each_modality_gets_a_shard_and_each_image_is_decoded_once(
 ) -> None:
     decoded: list[int] = []
 
-    def count_and_decode(data: bytes, min_side: int, max_megapixels: float) -> Pixels:
+    def count_and_decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> Pixels:
         decoded.append(min_side)
-        return decode(data, min_side, max_megapixels)
+        return decode(data, min_side, max_megapixels, icc_profiles)
 
     monkeypatch.setattr("imgrec.embedders.work.worker.decode", count_and_decode)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 1)

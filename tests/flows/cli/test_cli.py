@@ -1,5 +1,6 @@
 """The commands, as a user types them."""
 
+import base64
 import json
 import os
 import re
@@ -34,7 +35,9 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert (answer["query"], answer["index"]) == (str(photos / "chelsea.png"), "color")
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     best = answer["hits"][0]
-    assert set(best) == {"rank", "id", "path", "score", "scores"}
+    assert (answer["root"], answer["file"]) == (str(photos), str(photos / "chelsea.png"))
+    assert set(best) == {"rank", "id", "path", "score", "scores", "file"}
+    assert best["file"] == str(photos / "chelsea.png")
     assert best["path"] == "chelsea.png"
     assert best["score"] == pytest.approx(1, abs=1e-5)
     assert best["scores"] == {"color": best["score"]}
@@ -43,11 +46,13 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_file["hits"]]
 
     (status,) = imgrec("status", "--library", library, "--json").lines
-    assert set(status) == {"images", "vectors", "indexes"}
+    assert set(status) == {"root", "images", "vectors", "indexes"}
+    assert status["root"] == str(photos)
     assert (status["images"]["ok"], status["vectors"], status["indexes"]["color"]["vectors"]) == (6, {"color": 6}, 6)
 
     (failure,) = imgrec("failures", "--library", library, "--json").lines
-    assert set(failure) == {"id", "path", "status", "reason", "remedy"}
+    assert set(failure) == {"id", "path", "status", "reason", "remedy", "root", "file"}
+    assert (failure["root"], failure["file"]) == (str(photos), str(photos / "broken.jpg"))
     assert (failure["path"], failure["status"]) == ("broken.jpg", "corrupt")
 
     rows = imgrec("sql", "select path, len(vector) as n from color order by path", "--library", library, "--json").lines
@@ -340,8 +345,24 @@ def test_two_modalities_are_searched_together(imgrec: Imgrec, photos: Path, libr
     table = imgrec("search", "id:1", "--library", library).out
     assert "color" in table
     assert "sift" in table
-    refused = imgrec("ingest", "--library", library, "--index", "combo_sift_color")
-    assert (refused.code, "there are color, sift, combo_color_sift" in refused.err) == (1, True)
+    for index in ("combo_color_sift", "combo_sift_color"):
+        assert imgrec("search", "id:1", "--library", library, "--json", "--index", index).lines[0]["index"] == (
+            "combo_color_sift"
+        )
+        (report,) = imgrec("index", "build", "--library", library, "--json", "--index", index, "--hnsw-m", 32).lines
+        assert {name: built["action"] for name, built in report["indexes"].items()} == dict.fromkeys(
+            ("color", "sift", "combo_color_sift"), "unchanged"
+        )
+
+
+@pytest.mark.parametrize("index", ["../../elsewhere", "combo_color_smell", "nose"])
+def test_a_wrong_name_of_an_index_is_told_before_anything_is_made(
+    imgrec: Imgrec, photos: Path, library: Path, index: str
+) -> None:
+    for arguments in ((), ("--dry-run",)):
+        refused = imgrec("ingest", photos, "--library", library, "--index", index, *arguments)
+        said = f"imgrec: error: no index '{index}' can be built of this library's modalities: there are color\n"
+        assert (refused.code, refused.err, library.exists()) == (1, said, False)
 
 
 def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
@@ -350,16 +371,17 @@ def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
     monkeypatch.delenv("IMGREC_MODALITIES")
     (estimate,) = imgrec("ingest", photos, "--library", library, "--dry-run", "--json").lines
     assert estimate["disk_bytes"] > 6 * (512 + 2048 + 1280) * 4
-    assert "(color, sift, efficientnet)" in imgrec("ingest", photos, "--library", library).out
+    chose = "a new library, which keeps these modalities: color, sift, efficientnet;"
+    assert chose in imgrec("ingest", photos, "--library", library).out
     monkeypatch.setattr(libraries, "DEFAULT_MODALITIES", ("color",))  # as another version may have them
     (photos / "cat.png").write_bytes((photos / "chelsea.png").read_bytes() + b"\0")
     (report,) = imgrec("ingest", "--library", library, "--json").lines
     assert report["modalities"] == ["color", "sift", "efficientnet"]
     assert report["embedded"] == 1
-    names = {*report["modalities"], "combo_color_efficientnet_sift"}
+    names = {*report["modalities"], "combo_color_sift_efficientnet"}
     assert {name: index["vectors"] for name, index in report["indexes"].items()} == dict.fromkeys(names, 7)
     (answer,) = imgrec("search", photos / "cat.png", "--library", library, "--json").lines
-    assert answer["index"] == "combo_color_efficientnet_sift"
+    assert answer["index"] == "combo_color_sift_efficientnet"
     assert {hit["path"] for hit in answer["hits"][:2]} == {"cat.png", "chelsea.png"}
     assert answer["hits"][1]["score"] == pytest.approx(1, abs=1e-5)
 
@@ -442,12 +464,14 @@ def test_a_preview_that_would_be_too_high_is_refused_before_the_search(
 
 
 def test_searching_imports_neither_the_orchestrator_nor_torch(library: Path, imgrec: Imgrec, photos: Path) -> None:
-    imgrec("ingest", photos, "--library", library)
+    asked = [word for name in ("color", "sift", "efficientnet") for word in ("--modality", name)]
+    imgrec("ingest", photos, "--library", library, *asked)
+    where = f"'-l', {str(library)!r}, '--device', 'cpu'"
     program = (
         "import sys; from imgrec.flows.cli.main import cli\n"
-        f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, '-l', {str(library)!r}], standalone_mode=False)\n"
+        f"cli(['search', 'id:1', {str(photos / 'cell.png')!r}, {where}], standalone_mode=False)\n"
         f"cli(['status', '-l', {str(library)!r}], standalone_mode=False)\n"
-        "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas') if name in sys.modules])"
+        "print([name for name in ('prefect', 'torch', 'mlflow', 'pandas', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -458,8 +482,10 @@ def test_names_that_are_not_utf8_are_found_shown_and_opened(imgrec: Imgrec, phot
     (photos / "cell.png").rename(photos / os.fsdecode(name))
     imgrec("ingest", photos, "--library", library)
     (answer,) = imgrec("search", "id:3", "--library", library, "--json", "--preview", library / "x.png").lines
-    shown = [hit["path"] for hit in answer["hits"]]
-    assert "caf\\xe9 📷\n.png" in shown
+    (hit,) = (hit for hit in answer["hits"] if hit["path"] == "caf\\xe9 📷\n.png")
+    assert hit["file"] is None
+    assert base64.b64decode(hit["file_base64"]) == os.fsencode(photos) + b"/" + name
+    assert all(Path(hit["file"]).is_file() for hit in answer["hits"] if "file_base64" not in hit)
     (by_file,) = imgrec("search", photos / os.fsdecode(name), "--library", library, "--json").lines
     assert by_file["query"] == f"{photos}/caf\\xe9 📷\n.png"
     assert "caf\\xe9" in imgrec("search", photos / os.fsdecode(name), "--library", library).out

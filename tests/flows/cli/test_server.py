@@ -80,22 +80,18 @@ def kill_servers(driver: int, library: Path, times: int) -> None:
             killed.add(server)
 
 
-Ingest = Callable[[str, Path, Path], "subprocess.Popen[str]"]
+Ingest = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def ingest(tmp_path: Path, own_server_environment: dict[str, str]) -> Ingest:
     """Start an ingest with a Prefect database of its own, named `home`."""
 
-    def start(home: str, photos: Path, library: Path) -> "subprocess.Popen[str]":
+    def start(home: str, photos: Path, library: Path, **more: str) -> "subprocess.Popen[str]":
+        own = {"PREFECT_HOME": str(tmp_path / home), "PYTHONPATH": str(tmp_path)}
         return subprocess.Popen(
             [IMGREC, "ingest", photos, "--library", library, "--batch-size", "5", "--json"],
-            env={
-                **own_server_environment,
-                **OWN_MLFLOW,
-                "PREFECT_HOME": str(tmp_path / home),
-                "PYTHONPATH": str(tmp_path),
-            },
+            env={**own_server_environment, **OWN_MLFLOW, **own, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -139,3 +135,17 @@ def test_a_server_may_be_killed_under_an_ingest(pictures: Path, tmp_path: Path, 
     with sqlite3.connect(tmp_path / "home" / "prefect.db") as database:
         states = database.execute("SELECT state_name FROM flow_run ORDER BY created").fetchall()
     assert states == [("Completed",), ("Running",)]
+
+
+@pytest.mark.slow
+def test_the_temporary_server_is_reached_without_a_proxy(photos: Path, tmp_path: Path, ingest: Ingest) -> None:
+    """`socks://` is what desktops set, and httpx knows no such thing."""
+    proxies = {
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "ALL_PROXY": "socks://127.0.0.1:9/",
+    }
+    running = ingest("home", photos, tmp_path / "library", **proxies)
+    out, err = running.communicate(timeout=300)
+    assert (running.returncode, err) == (0, "")
+    assert json.loads(out)["images"]["ok"] == 6

@@ -1,11 +1,13 @@
 """One writer a library, whoever dies and wherever."""
 
+import errno
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,3 +134,69 @@ def test_the_holders_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         while path.stat().st_mtime == 0:
             assert time.monotonic() < deadline
             time.sleep(0.002)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["free", "of a dead holder"])
+def test_of_two_hosts_that_find_it_free_at_once_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """Two threads stand for hosts that do not see each other's kernel locks."""
+    if left:
+        write_holder(tmp_path, "elsewhere", STALE_AFTER_S + 1)
+    here, both_looked, both_tried, read = (
+        threading.local(),
+        threading.Barrier(2),
+        threading.Barrier(2),
+        lock.read_holder,
+    )
+    outcomes: list[str] = []
+
+    def look(root: Path) -> dict[str, object] | None:
+        holder = read(root)
+        if not here.looked:
+            here.looked = True
+            both_looked.wait(10)
+        return holder
+
+    def write(name: str) -> None:
+        here.name, here.looked = name, False
+        try:
+            with writer_lock(tmp_path):
+                outcomes.append("held")
+                both_tried.wait(10)
+        except LibraryLockedError as error:
+            outcomes.append(str(error))
+            both_tried.wait(10)
+
+    class NoLock:
+        def __init__(self, path: Path, timeout: float) -> None: ...
+        def acquire(self) -> None: ...
+        def release(self) -> None: ...
+
+    monkeypatch.setattr(lock, "FileLock", NoLock)
+    monkeypatch.setattr(lock, "read_holder", look)
+    monkeypatch.setattr(socket, "gethostname", lambda: here.name)
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcome == "held" for outcome in outcomes) == [False, True]
+    assert any("is being written by" in outcome for outcome in outcomes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_holder_that_was_taken_for_dead_leaves_the_next_ones_file_alone(tmp_path: Path) -> None:
+    with writer_lock(tmp_path):
+        path = write_holder(tmp_path, "elsewhere", 0)
+    assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+def test_a_file_system_without_links_has_the_lock_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with writer_lock(tmp_path):
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "lock.json").exists()

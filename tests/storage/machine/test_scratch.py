@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from imgrec.storage.machine.scratch import MARK, remove_dead_folders
+from imgrec.storage.errors import MachineError
+from imgrec.storage.machine import scratch
+from imgrec.storage.machine.scratch import MARK, find_short_place, remove_dead_folders
 
 # A process with a worker, and so with a fork server and its socket.
 WORKING = """
 import os
+from imgrec.storage.machine import scratch
 from imgrec.storage.machine.pool import WorkerPool
+scratch.SHORT_PLACES = {places}
 if __name__ == "__main__":
     with WorkerPool(1) as pool:
         pool.submit(os.getpid).result()
@@ -28,9 +32,12 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
-def start(temporary: Path) -> "subprocess.Popen[str]":
+def start(temporary: Path, short: Path | None = None) -> "subprocess.Popen[str]":
+    """Start it with this folder of temporary files, and a `short` one beside it."""
     program = temporary.parent / "working.py"
-    program.write_text(WORKING)
+    if short is not None:
+        short.mkdir()
+    program.write_text(WORKING.format(places=(str(short or temporary),)))
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(Path.cwd())}
     process = subprocess.Popen(
         [sys.executable, program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -58,6 +65,27 @@ def test_the_next_process_removes_the_folder_of_a_killed_one(temporary: Path) ->
         process.communicate("\n")
         assert process.returncode == 0
     assert [path.name for path in folders(temporary)] == ["pymp-foreign"]
+
+
+def test_a_folder_of_a_long_name_is_not_taken_for_sockets(temporary: Path) -> None:
+    long = temporary / ("d" * 110)
+    long.mkdir()
+    process = start(long, temporary / "short")
+    assert not folders(long)
+    (short,) = folders(temporary / "short")
+    assert (short / MARK).exists()
+    process.communicate("\n")
+    assert process.returncode == 0
+    assert not folders(temporary / "short")
+
+
+def test_where_no_folder_has_a_short_name_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("d" * 110)
+    long.mkdir()
+    monkeypatch.setattr(scratch, "SHORT_PLACES", (str(tmp_path / "nowhere"),))
+    with pytest.raises(MachineError, match="set TMPDIR to a folder whose name has no more than 71 bytes"):
+        find_short_place(long)
+    assert find_short_place(tmp_path) == tmp_path
 
 
 def test_folders_of_other_users_stay(tmp_path: Path) -> None:

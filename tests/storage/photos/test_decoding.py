@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageFilter, features
 
 from imgrec.storage.errors import ImageError
 from imgrec.storage.photos.decoding import ORIENTATION_TAG, Header, decode, read_header
@@ -185,6 +185,43 @@ def test_one_transparent_colour_lies_over_white(mode: str) -> None:
     assert (pixels_of(data) == 255).all()
 
 
+def white_art(number: int, colour: int = 255) -> Image.Image:
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (8 + 4 * number, 8, 40, 20 + 4 * number))
+    art = Image.new("RGBA", mask.size, (colour, colour, colour, 0))
+    art.putalpha(mask.filter(ImageFilter.GaussianBlur(2)))
+    return art
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_white_art_on_transparency_shows(mode: str) -> None:
+    arts = [white_art(1), white_art(4)]
+    first, second = (encode(art.quantize() if mode == "P" else art.convert(mode), "PNG") for art in arts)
+    for data in (first, second):
+        pixels = pixels_of(data)
+        assert pixels.max() > 250
+        assert (pixels[0, 0] == 128).all()
+    assert (pixels_of(first) != pixels_of(second)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_art_around_one_transparent_value_shows(dtype: type[np.uint8 | np.uint16]) -> None:
+    values = np.full((8, 8), np.iinfo(dtype).max, dtype)
+    values[2:5, 2:5] = 7
+    pixels = pixels_of(encode(Image.fromarray(values), "PNG", transparency=7))
+    assert (pixels[2:5, 2:5] == 128).all()
+    assert pixels[0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize(("colour", "background"), [(255, 128), (250, 128), (246, 255), (0, 255)])
+def test_only_what_does_not_show_on_white_lies_over_grey(colour: int, background: int) -> None:
+    assert (pixels_of(encode(white_art(1, colour), "PNG"))[0, 0] == background).all()
+
+
+def test_a_picture_that_is_all_transparent_stays_white() -> None:
+    assert (pixels_of(encode(Image.new("RGBA", (8, 8), (9, 9, 9, 0)), "PNG")) == 255).all()
+
+
 def test_one_transparent_grey_of_16_bits_lies_over_white() -> None:
     data = encode(Image.fromarray(np.array([[256, 512]], np.uint16)), "PNG", transparency=256)
     assert pixels_of(data).tolist() == [[[255] * 3, [2] * 3]]
@@ -227,6 +264,71 @@ def test_floats_are_scaled(top: float) -> None:
     assert np.array_equal(pixels_of(encode(Image.fromarray(ramp), "TIFF"))[..., 0].reshape(-1), np.arange(256))
 
 
+DEEP = {
+    "floats to 65535": lambda ramp: (ramp * 65_535).astype(np.float32),
+    "floats of temperatures": lambda ramp: (ramp * 60 - 30).astype(np.float32),
+    "floats of an HDR picture": lambda ramp: (ramp * 4).astype(np.float32),
+    "small floats": lambda ramp: (ramp * 1e9 + 1e9).astype(np.float32),
+    "all of int32": lambda ramp: (ramp * (2**32 - 1) - 2**31).astype(np.int32),
+    "large int32": lambda ramp: (ramp * (2**31 - 1)).astype(np.int32),
+    "all of uint32": lambda ramp: (ramp * (2**32 - 1)).astype(np.uint32),
+    "all of int16": lambda ramp: (ramp * 65_535 - 32_768).astype(np.int16),
+}
+
+
+def deep_tiff(values: np.ndarray) -> bytes:
+    """Also of unsigned integers of 32 and signed ones of 16 bits, which Pillow reads and does not write."""
+    if values.dtype not in (np.uint32, np.int16):
+        return encode(Image.fromarray(values), "TIFF")
+    bits = values.itemsize * 8
+    data = bytearray(encode(Image.fromarray(values.astype(np.int32)), "TIFF"))
+    tags = struct.unpack_from("<I", data, 4)[0] + 2
+    for place in range(tags, tags + 12 * struct.unpack_from("<H", data, tags - 2)[0], 12):
+        tag = struct.unpack_from("<H", data, place)[0]
+        if tag == 258:  # bits
+            struct.pack_into("<H", data, place + 8, bits)
+        elif tag == 339:  # kind of numbers
+            struct.pack_into("<H", data, place + 8, 1 if values.dtype == np.uint32 else 2)
+        elif tag == 273:  # where the pixels are
+            struct.pack_into("<I", data, place + 8, len(data))
+        elif tag == 279:
+            struct.pack_into("<I", data, place + 8, values.nbytes)
+    return bytes(data) + values.tobytes()
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_deep_values_beyond_any_type_are_scaled_by_their_range(kind: str) -> None:
+    ramp = np.linspace(0, 1, 40_000).reshape(200, 200)
+    up, down = (pixels_of(deep_tiff(DEEP[kind](each)))[..., 0].astype(int) for each in (ramp, ramp[::-1]))
+    for pixels, expected in ((up, ramp * 255), (down, ramp[::-1] * 255)):
+        assert np.abs(pixels - expected).max() <= 3
+    assert np.abs(up - down[::-1]).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_one_hot_pixel_makes_no_other_black(dtype: type[np.generic]) -> None:
+    ramp = np.linspace(0, 100_000, 10_000).reshape(100, 100).astype(dtype)
+    ramp[50, 50] = 2e9
+    assert np.abs(pixels_of(deep_tiff(ramp))[..., 0] - np.linspace(0, 255, 10_000).reshape(100, 100)).mean() < 2
+
+
+def test_a_drawing_of_a_few_deep_pixels_is_seen() -> None:
+    drawing = np.zeros((100, 100), np.int32)
+    drawing[50, :20] = 2**30
+    assert sorted(set(pixels_of(deep_tiff(drawing)).reshape(-1).tolist())) == [0, 255]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 300.0, -5.0, 1e38])
+def test_a_deep_picture_of_one_value_is_one_colour(value: float) -> None:
+    assert pixels_of(deep_tiff(np.full((8, 8), value, np.float32))).std() == 0
+
+
+def test_floats_that_pass_black_and_white_a_little_keep_both() -> None:
+    ramp = np.linspace(-0.05, 1.05, 256, dtype=np.float32).reshape(16, 16)
+    expected = np.clip(ramp * 255 + 0.5, 0, 255).astype(np.uint8)
+    assert np.array_equal(pixels_of(deep_tiff(ramp))[..., 0], expected)
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, -1e38])
 def test_odd_floats_give_some_pixels(odd: float) -> None:
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
@@ -249,7 +351,7 @@ def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(mode: str, mo
             picture, options = picture.quantize(16), {"transparency": bytes(range(0, 256, 16))}
         data = encode(picture, "PNG" if mode != "CMYK" else "TIFF", **options)
     whole = pixels_of(data)
-    monkeypatch.setattr("imgrec.storage.photos.decoding._STRIP_PIXELS", 30 * 7)
+    monkeypatch.setattr("imgrec.storage.photos.deep._STRIP_PIXELS", 30 * 7)
     assert np.array_equal(pixels_of(data), whole)
     assert whole.std() > 1
 

@@ -18,8 +18,10 @@ from tests.flows.nasty import encode, noise, picture, unusable
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_pixels_are_those_of_any_decode(format: str) -> None:
+def test_the_pixels_are_those_of_any_decode(monkeypatch: pytest.MonkeyPatch, format: str, unbuffered: bool) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1" if unbuffered else "")
     data = encode(noise(), format)
     assert np.array_equal(decode_safely(data, 64, 1, 60), decode(data, 64, 1))
 

@@ -1,6 +1,7 @@
 """Reading files that are not what the walk took them for."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import stat
@@ -13,7 +14,9 @@ import pytest
 from imgrec.storage.errors import CRASHED_DECODER
 from imgrec.storage.photos import probe as module
 from imgrec.storage.photos.probe import probe_failed, probe_files, read_regular
-from tests.storage.pictures import Photos, picture
+from imgrec.storage.registry.failures import remedy_for
+from imgrec.storage.registry.identity import Identified
+from tests.storage.pictures import Photos, backdate, picture
 
 DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2
 
@@ -120,10 +123,53 @@ def test_a_file_that_is_too_large_for_memory_is_hashed_in_pieces(
     photos.scan()
     row = photos.registry.images([1])[1]
     assert (row.status, row.reason) == ("too_large", "0.0 GB are more than a picture has that can be decoded")
+    assert "more than 2 GiB" in remedy_for(row.status, row.reason)
+    assert "max-megapixels" not in remedy_for(row.status, row.reason)
     content_hash = photos.registry.connection.execute("SELECT content_hash FROM images").fetchone()[0]
     assert content_hash == hashlib.sha256(b"film" * 1_000).digest()
     photos.scan()
     assert photos.read == []
+
+
+def test_a_file_larger_than_any_film_costs_no_time(photos: Photos) -> None:
+    for name, end in (("a.png", b"same"), ("b.png", b"same"), ("c.png", b"else")):
+        with photos.path(name).open("wb") as file:
+            file.truncate(2**42)
+            file.seek(-len(end), os.SEEK_END)
+            file.write(end)
+        backdate(photos.path(name))
+    assert photos.scan().identified == Identified(new=2, copied=1)
+    row = photos.registry.images([1])[1]
+    assert (row.status, row.reason) == ("too_large", "4398.0 GB are more than a picture has that can be decoded")
+    photos.scan()
+    assert photos.read == []
+
+
+def test_a_large_file_that_cannot_be_read_to_its_end_says_so(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a disk with a bad sector does, or a network disk that is gone."""
+    photos.write("film.jpg", content=b"film" * 1_000)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 3_999)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    photos.scan()
+    row = photos.registry.images([1])[1]
+    assert (row.status, row.reason) == ("unreadable", "cannot be read: Input/output error")
+
+
+def test_a_photo_whose_folder_became_a_file_is_left_out(photos: Photos) -> None:
+    photos.write("sub/a.png", content=1)
+    photos.write("b.png", content=2)
+
+    def spoil() -> None:
+        photos.path("sub").rename(photos.root.parent / "elsewhere")
+        photos.path("sub").touch()
+
+    photos.reader.before = spoil
+    assert photos.scan().identified == Identified(new=1)
+    assert list(photos.ids()) == ["b.png"]
 
 
 def test_a_file_that_ended_its_worker_has_an_identity(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
-from imgrec.storage.registry.failures import MEMORY_RETRIES, REMEDIES, forget_failures, list_failed, list_passing
+from imgrec.storage.registry.failures import MEMORY_RETRIES, forget_failures, list_failed, list_passing, remedy_for
 from imgrec.storage.registry.pending import list_pending, read_pending
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import NO_FEATURES, Failure, list_shards, read_contents, read_shard
@@ -55,7 +55,9 @@ def test_what_may_be_over_is_tried_again(registry: Registry, status: str, reason
     registry.connection.execute("UPDATE images SET reason = ?", (reason,))
     assert list_passing(registry, LIMITS) == ({hash_of(1)} if again else set())
     assert list_failed(registry) == (set() if status in ("ok", "unreadable") else {hash_of(1)})
-    assert status == "ok" or len(REMEDIES[status]) > 10
+    remedy = "" if status == "ok" else remedy_for(status, reason)
+    assert status == "ok" or len(remedy) > 10
+    assert ("max-megapixels" in remedy) == ("are more than max_megapixels" in (reason or ""))
 
 
 def test_want_of_memory_is_tried_again_three_times_by_itself_and_whenever_asked_for(

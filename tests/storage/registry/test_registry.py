@@ -19,6 +19,8 @@ from imgrec.storage.registry.migrations import MIGRATIONS, schema_version
 from imgrec.storage.registry.registry import Registry
 from tests.storage.rows import add_image
 
+NORMAL, FULL = 1, 2
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -183,6 +185,24 @@ def test_elsewhere_there_is_a_rollback_journal_also_after_a_move(path: Path, mon
     with Registry.open_for_writing(path) as registry:
         assert registry.connection.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
         assert registry.count_images()["ok"] == 1
+
+
+@pytest.mark.parametrize(("log", "level"), [(True, NORMAL), (False, FULL)])
+def test_a_rollback_journal_is_flushed_at_every_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch, log: bool, level: int
+) -> None:
+    """SQLite may lose the file itself where that is left out, and nothing but the last transactions with a log."""
+    monkeypatch.setattr(database, "allows_wal", lambda folder: log)
+    with Registry.open_for_writing(path) as registry:
+
+        def synchronous() -> int:
+            return int(registry.connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        assert synchronous() == level
+        with registry.transaction(durable=True):
+            assert synchronous() == FULL
+            add_image(registry, 1)
+        assert synchronous() == level
 
 
 def test_the_kernel_says_what_file_system_a_path_is_on(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What is told of a Prefect server that fails names only what is set."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from prefect.context import SettingsContext
+from prefect.settings import PREFECT_API_URL, Profile, Settings
+from prefect.settings.models.api import APISettings
+
+from imgrec.flows.cli.main import _describe
+
+DEAD = "http://user:secret@prefect.example:4200/api"
+SILENT = RuntimeError("Failed to reach API at http://prefect.example:4200/api/")
+FULL = RuntimeError("Server error '500 Internal Server Error' for url 'http://prefect.example:4200/api/flows/'")
+
+
+def configured(url: str | None, profile: Profile) -> SettingsContext:
+    return SettingsContext(profile=profile, settings=Settings(api=APISettings(url=url)))
+
+
+@pytest.fixture(autouse=True)
+def no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+def test_a_variable_is_named_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", DEAD)
+    with configured(DEAD, Profile(name="work", settings={})):
+        assert _describe(SILENT).endswith(
+            "start it with `prefect server start`, or, to run without one, unset PREFECT_API_URL"
+        )
+
+
+def test_a_profile_is_named_where_it_names_the_server(tmp_path: Path) -> None:
+    file = tmp_path / "profiles.toml"
+    with configured(DEAD, Profile(name="work", settings={PREFECT_API_URL: DEAD}, source=file)):
+        told = _describe(SILENT)
+    assert f"take it out of the profile work in {file} (`prefect config unset PREFECT_API_URL`)" in told
+
+
+def test_a_settings_file_of_the_working_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "prefect.toml").touch()
+    with chdir(tmp_path), configured(DEAD, Profile(name="work", settings={})):
+        assert _describe(SILENT).endswith(f"take it out of prefect.toml in {tmp_path}")
+
+
+def test_of_a_temporary_server_no_setting_is_named() -> None:
+    with configured(None, Profile(name="ephemeral", settings={})):
+        assert _describe(SILENT).endswith("it is a temporary one of this command: run the command again")
+
+
+def test_the_full_disk_is_the_servers() -> None:
+    with configured(DEAD, Profile(name="work", settings={})) as context:
+        assert "free space on prefect.example, then" in _describe(FULL)
+        assert "secret" not in _describe(FULL)
+    with configured(None, Profile(name="ephemeral", settings={})) as context:
+        assert f"free space in {context.settings.home}, then" in _describe(FULL)
