@@ -10,6 +10,7 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; libraries read these when they are imported
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
+    os.environ.pop("COLUMNS", None)  # xdist says 80; what is printed into a pipe has all the room it wants
 
 from hypothesis import settings
 
