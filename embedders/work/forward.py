@@ -34,6 +34,7 @@ class ForwardStage:
     def __init__(self, embedders: Mapping[str, Embedder], batch_size: int, machine: Machine) -> None:
         self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
         self._device = machine.device
+        self._halving = threading.Lock()
         known = [_held.get((embedder.spec.fingerprint, self._device)) for embedder in self._learned.values()]
         self._batch_size = min(size for size in (batch_size, *known) if size)
         with _one_at_a_time:
@@ -100,7 +101,9 @@ class ForwardStage:
         return np.concatenate(vectors)
 
     def _halve(self, embedder: LearnedEmbedder, tried: int) -> None:
-        if tried // 2 < self._batch_size:  # or the other batch that is under way has found it already
+        with self._halving:
+            if tried // 2 >= self._batch_size:  # the other batch that is under way has found it already
+                return
             self._batch_size = _held[embedder.spec.fingerprint, self._device] = tried // 2
             logger.warning(
                 "%s: the device's memory does not hold %d images at once: going on with %d (model_batch_size)",

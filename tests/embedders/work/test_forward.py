@@ -17,6 +17,7 @@ from imgrec.embedders.errors import DeviceMemoryError, ModelFileError
 from imgrec.embedders.machine import Machine
 from imgrec.embedders.modalities import efficientnet
 from imgrec.embedders.modalities.efficientnet import EfficientNetEmbedder
+from imgrec.embedders.work import forward
 from imgrec.embedders.work.forward import ForwardStage, embed_picture
 from imgrec.embedders.work.parts import Part
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk
@@ -90,6 +91,22 @@ def test_a_device_that_is_too_small_gets_smaller_batches(caplog: pytest.LogCaptu
     assert embedder.batches[-8:] == [2] * 8
     assert all(embedder.batches.count(size) <= 2 for size in (16, 8, 4))  # found by the two under way, and kept
     assert "does not hold 4 images at once: going on with 2" in caplog.messages[-1]
+
+
+def test_two_batches_that_find_a_device_too_small_do_so_one_after_the_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warn = forward.logger.warning
+
+    def warn_slowly(*words: object) -> None:
+        if words[2:] == (16, 8):  # the other batch would have the time to find out more, and be told first
+            time.sleep(0.5)
+        warn(*words)
+
+    monkeypatch.setattr(forward.logger, "warning", warn_slowly)
+    stage = ForwardStage({"small": SmallDevice(holds=MEMORY)}, 16, Machine())
+    assert len(list(stage.finish(part(*range(n, n + 8)) for n in (10, 20, 30, 40)))) == 4
+    assert [message.split("going on with ")[1].split()[0] for message in caplog.messages] == ["8", "4", "2"]
 
 
 def test_the_next_chunk_knows_what_a_device_holds() -> None:
