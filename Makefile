@@ -26,6 +26,7 @@ install: $(INSTALLED)
 
 # A virtual environment needs ensurepip, which Debian packs apart; then the Python's own pip installs one into it.
 # For the demo Python compiles what it imports; pip would compile all, which takes longer than the demo.
+# Warnings of the build say that the rooms lie beside imgrec/, which is meant.
 define install
 @test -n '$(PYTHON)' || { echo 'make: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
 @rm -f $@
@@ -33,7 +34,7 @@ define install
 	$(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 @echo 'installing into .venv, which takes $(2) the first time'
 @$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25' # which takes half as long as that of Python 3.11
-@$(BIN)/python -m pip install -q --disable-pip-version-check $(3) -c constraints.txt -e '.[$(1)]'
+@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q --disable-pip-version-check $(3) -c constraints.txt -e '.[$(1)]'
 endef
 
 $(LIGHT): pyproject.toml constraints.txt

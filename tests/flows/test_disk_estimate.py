@@ -61,8 +61,9 @@ def test_a_dry_run_says_what_each_copy_takes(tmp_path: Path) -> None:
             before = pages(registry)
             weights = index_modalities(name, list(DIMS))
             members = tuple(Member(part, FINGERPRINTS[part], DIMS[part], weight) for part, weight in weights.items())
-            update_index(registry, shards_dir, IndexFolder(indexes_dir, name), members, {}, PARAMETERS)
-            measured[f"index {name}"] = size_below(indexes_dir / name) + pages(registry) - before
+            folder = IndexFolder(indexes_dir, name)
+            update_index(registry, shards_dir, folder, members, {}, PARAMETERS)
+            measured[f"index {name}"] = size_below(folder.root) + pages(registry) - before
     told = "\n".join(f"{what}: {estimate[what]:,} said, {measured[what]:,} taken" for what in estimate)
     assert estimate.keys() == measured.keys()
     for what, size in measured.items():

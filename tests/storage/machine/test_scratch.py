@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +28,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Path:
-    folder = tmp_path / "t"
-    folder.mkdir()
-    return folder
+def temporary() -> Iterator[Path]:
+    """A folder whose name is short enough for sockets, wherever the tests' own are."""
+    with tempfile.TemporaryDirectory(prefix="imgrec-", dir="/tmp") as parent:
+        folder = Path(parent) / "t"
+        folder.mkdir()
+        yield folder
 
 
 def start(temporary: Path, short: Path | None = None) -> "subprocess.Popen[str]":
@@ -79,13 +83,13 @@ def test_a_folder_of_a_long_name_is_not_taken_for_sockets(temporary: Path) -> No
     assert not folders(temporary / "short")
 
 
-def test_where_no_folder_has_a_short_name_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = tmp_path / ("d" * 110)
+def test_where_no_folder_has_a_short_name_one_line_says_so(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = temporary / ("d" * 110)
     long.mkdir()
-    monkeypatch.setattr(scratch, "SHORT_PLACES", (str(tmp_path / "nowhere"),))
+    monkeypatch.setattr(scratch, "SHORT_PLACES", (str(temporary / "nowhere"),))
     with pytest.raises(MachineError, match="set TMPDIR to a folder whose name has no more than 71 bytes"):
         find_short_place(long)
-    assert find_short_place(tmp_path) == tmp_path
+    assert find_short_place(temporary) == temporary
 
 
 def test_folders_of_other_users_stay(tmp_path: Path) -> None:

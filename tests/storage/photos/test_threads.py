@@ -75,8 +75,9 @@ def test_decoding_leaves_the_warnings_of_other_threads_alone() -> None:
                 warnings.warn("of another thread", stacklevel=1)
                 said += 1
         assert warnings.filters is before
-    assert {str(warning.message) for warning in caught} == {"of another thread"}
-    assert len(caught) == said
+    # Beside them there may be some of what earlier tests left to the garbage collector.
+    heard = [str(warning.message) for warning in caught if not issubclass(warning.category, ResourceWarning)]
+    assert heard == ["of another thread"] * said
 
 
 def test_writing_changes_the_umask_of_no_other_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

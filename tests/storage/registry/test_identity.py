@@ -485,7 +485,7 @@ def deep(photos: Photos) -> Iterator[Photos]:
     """
     home, far = photos.root, photos.root.parent / ("f" * 250) / ("g" * 250) / "photos"
     folder = "sub"
-    while len(os.fspath(home / folder)) < 3_500:
+    while len(os.fspath(home / folder)) < 3_650:
         folder += "/" + "d" * 200
     photos.write(f"{folder}/a.png", content=1)
     photos.write("subway.png", content=2)
