@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,6 +21,8 @@ from pydantic_settings import (
 
 from imgrec.conf.errors import SettingsError
 from imgrec.storage.library import DEFAULT_MODELS_ROOT
+from imgrec.storage.machine.bounded import read_small
+from imgrec.storage.photos.exclusion import parse_patterns
 
 SETTINGS_FILE = "imgrec.toml"
 DEFAULT_LIBRARY = Path("~/.local/share/imgrec/library")
@@ -38,6 +40,17 @@ def _split_bins(value: Any) -> Any:
         parts = value.strip("[]() ").replace("x", ",").split(",")
         return tuple(parts * 3) if len(parts) == 1 else tuple(part.strip() for part in parts)
     return value
+
+
+def _split_lines(value: Any) -> Any:
+    """A pattern may hold commas; those that are empty are none."""
+    lines = value.splitlines() if isinstance(value, str) else value
+    return [line for line in lines if line != ""] if isinstance(lines, list | tuple) else lines
+
+
+def _check_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    parse_patterns(patterns)
+    return patterns
 
 
 def expand_folder(value: Any) -> Any:
@@ -61,6 +74,7 @@ def expand_folder(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lines), AfterValidator(_check_patterns)]
 Bins = Annotated[
     tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]],
     NoDecode,
@@ -79,6 +93,10 @@ class Settings(BaseSettings):
     images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
     library: FolderPath = Field(DEFAULT_LIBRARY, validate_default=True, description="folder of the library")
 
+    exclude: Patterns | None = Field(
+        None, description="what is left out, by gitignore's rules, one a line; a library remembers its own"
+    )
+    follow_links: bool | None = Field(None, description="follow symbolic links; a library remembers its choice")
     models_root: FolderPath = Field(
         DEFAULT_MODELS_ROOT, validate_default=True, description="folder of models; libraries share it"
     )
@@ -212,7 +230,7 @@ def _refuse_file(library: Path) -> None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(read_small(path).decode())
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

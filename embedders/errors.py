@@ -21,6 +21,10 @@ class ModelFileError(ImgrecError, ValueError):
     """A file of learnt weights is missing, damaged, or not the one it is said to be."""
 
 
+class EmbedderFailsError(ImgrecError, RuntimeError):
+    """An embedder fails on every picture."""
+
+
 class TooFewImagesError(ImgrecError, ValueError):
     """There are too few images to learn from."""
 

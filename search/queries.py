@@ -1,5 +1,6 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
+import logging
 import re
 import shlex
 import time
@@ -11,6 +12,7 @@ from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
 from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
+from imgrec.embedders.work.faults import Refused
 from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
@@ -25,6 +27,8 @@ from imgrec.storage.registry.registry_pool import RegistryPool
 
 _ID = re.compile(r"id:(\d+)")
 _LARGEST_ID = 2**63 - 1  # SQLite's
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,17 @@ class QueryEmbedder:
         )
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        rows = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
+        found = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
+        refused = {modality: row.reason for modality, row in found.items() if isinstance(row, Refused)}
+        rows = {modality: row for modality, row in found.items() if not isinstance(row, Refused)}
         vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
         embedded = time.perf_counter()
         if not any(member.modality in vectors for member in self._members):
-            raise QueryError(f"query {printable(name)}: {self._index} finds nothing in this picture to search for")
+            reasons = [refused[member.modality] for member in self._members if member.modality in refused]
+            nothing = f"{self._index} finds nothing in this picture to search for"
+            raise QueryError(f"query {printable(name)}: {'; '.join(reasons) or nothing}")
+        for reason in refused.values():
+            logger.warning("query %s: %s, so it is searched without", printable(name), reason)
         return Query(name, vectors, file_of(query), (decoded - started) * 1e3, (embedded - decoded) * 1e3)
 
     def _embed_text(self, text: str) -> Query:

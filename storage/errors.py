@@ -2,7 +2,7 @@
 
 # Statuses of images that end the worker process that decodes them.
 CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY = "crashed_decoder", "decoder_hangs", "out_of_memory"
-TOO_LARGE, UNREADABLE = "too_large", "unreadable"
+TOO_LARGE, UNREADABLE, NOT_AN_IMAGE = "too_large", "unreadable", "not_an_image"
 
 
 class ImgrecError(Exception):
@@ -47,6 +47,10 @@ class ImageError(ImgrecError, ValueError):
 
 class ImageChangedError(ImgrecError):
     """A file is no longer what the scan saw; the next ingest takes it."""
+
+
+class IgnoreFileError(ImgrecError, ValueError):
+    """A folder's file of patterns cannot be read, or a line of it is none."""
 
 
 class ShardError(ImgrecError, ValueError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
 from imgrec.storage.machine.atomic import write_atomic
+from imgrec.storage.photos.walk import Walking
 
 FORMAT_VERSION = 1
 # Weights of learned embedders, which are large and the same for all libraries.
@@ -22,7 +23,8 @@ DEFAULT_MODELS_ROOT = Path(os.path.expanduser("~/.local/share/imgrec/models"))  
 class Library:
     """The one owner of every path in a library.
 
-    `vector_settings` are the settings that change vectors, kept from the library's creation on.
+    `vector_settings` are the settings that change vectors, kept from the library's creation on; `exclude` and
+    `follow_links` are how its photos are looked for, kept until others are named.
     """
 
     root: Path
@@ -32,6 +34,12 @@ class Library:
     modalities: tuple[str, ...]
     vector_settings: Mapping[str, Any]
     created: str
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+
+    @property
+    def walking(self) -> Walking:
+        return Walking(self.exclude, self.follow_links)
 
     @property
     def registry_path(self) -> Path:
@@ -73,7 +81,8 @@ class Library:
         return self.root / "imgrec.toml"
 
     def save(self) -> None:
-        facts = {key: value for key, value in asdict(self).items() if key != "root"}
+        defaults = {"exclude": (), "follow_links": False}  # left out, so that older versions read it as well
+        facts = {key: value for key, value in asdict(self).items() if key != "root" and defaults.get(key, ...) != value}
         write_atomic(_facts_path(self.root), json.dumps(facts, indent=2).encode())
 
     def with_images_root(self, images_root: Path) -> "Library":
@@ -96,7 +105,11 @@ class Library:
 
 
 def create_library(
-    root: Path, images_root: Path, modalities: tuple[str, ...], vector_settings: Mapping[str, Any]
+    root: Path,
+    images_root: Path,
+    modalities: tuple[str, ...],
+    vector_settings: Mapping[str, Any],
+    walking: Walking = Walking(),
 ) -> Library:
     """Make an empty library; library.json is written last, so that half a library is none."""
     library = Library(
@@ -107,6 +120,8 @@ def create_library(
         modalities=modalities,
         vector_settings=dict(vector_settings),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        exclude=walking.exclude,
+        follow_links=walking.follow_links,
     )
     root.mkdir(parents=True, exist_ok=True)
     library.save()
@@ -143,7 +158,7 @@ def open_library(root: Path) -> Library:
             f"{root} has format {version}, this imgrec knows up to {FORMAT_VERSION}: upgrade image-recommender"
         )
     try:
-        return Library(root=root, **facts | {"modalities": tuple(facts["modalities"])})
+        return Library(root=root, **facts | {name: tuple(facts.get(name, ())) for name in ("modalities", "exclude")})
     except (KeyError, TypeError) as error:
         raise LibraryFormatError(f"{path} is not a library.json ({error}): restore it from a backup") from error
 

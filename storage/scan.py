@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from imgrec.storage.machine.pool import map_batches
 from imgrec.storage.photos.decoding import decoder_failure
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import Probe, probe_failed, probe_files
-from imgrec.storage.photos.walk import WalkReport, walk_photos
+from imgrec.storage.photos.walk import Walking, WalkReport, walk_photos
 from imgrec.storage.registry import identity
 from imgrec.storage.registry.identity import Comparison, Identified
 from imgrec.storage.registry.registry import Registry
@@ -30,13 +30,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a scan found and read, in files, and what it did, in images."""
+    """What a scan found and read, in files, and what it did, in images; `left_out` counts files and folders by rule."""
 
     found: int
     read: int
     identified: Identified
     other_files: dict[str, int]
     unreadable_folders: dict[str, str]
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def unchanged(self) -> int:
@@ -45,11 +46,12 @@ class ScanReport:
         return self.found - did.new - did.copied - did.moved - did.changed - did.returned
 
 
-def preview_scan(registry: Registry, root: Path) -> tuple[Comparison, WalkReport]:
+def preview_scan(registry: Registry, root: Path, walking: Walking = Walking()) -> tuple[Comparison, WalkReport]:
     """Say what a scan would find, reading no photo and changing nothing."""
     _check_root(root)
     report = WalkReport()
-    return identity.compare(registry.connection, walk_photos(root, report), report.unreadable_folders), report
+    files = walk_photos(root, report, walking, partial(identity.is_known, registry.connection))
+    return identity.compare(registry.connection, files, report), report
 
 
 def foresee_refusal(root: Path, comparison: Comparison, max_missing_share: float, moved: bool) -> str | None:
@@ -69,8 +71,11 @@ def scan_photos(
     decode_timeout_s: float,
     on_read: Callable[[int, int], None] = lambda done, total: None,
     on_moved: Callable[[], None] | None = None,
+    walking: Walking = Walking(),
 ) -> ScanReport:
     """Find new, changed, moved, copied and missing photos below `root` and write that to the registry.
+
+    What `walking` excludes leaves the library as if it were missing, and does not count as gone.
 
     Only files that are new or whose stat changed are read, in `pool`; `on_read(done, total)` hears of the progress.
     Where the photos moved to `root`, `on_moved` notes that. It is called when the scan is accepted, right before it is
@@ -83,18 +88,24 @@ def scan_photos(
         PhotosVanishedError: more than `max_missing_share` of the photos would be marked missing; nothing was written.
     """
     connection = registry.connection
-    comparison, walked = preview_scan(registry, root)
+    comparison, walked = preview_scan(registry, root, walking)
     if comparison.found == 0 and _too_many(comparison.gone, comparison, max_missing_share):
         raise _vanished(root, comparison.gone, comparison, on_moved is not None)
     identity.discard_stale_probes(connection)
     done = 0
     paths = identity.files_to_read(connection, FILES_PER_PROBE)
     known_failures = registry.decoder_failures() if comparison.to_read else {}
-    probe = partial(probe_files, str(root), decode_timeout_s=decode_timeout_s, known_failures=known_failures)
+    probe = partial(
+        probe_files,
+        str(root),
+        decode_timeout_s=decode_timeout_s,
+        known_failures=known_failures,
+        follow_links=walking.follow_links,
+    )
 
     def blame(path: str, death: Exception) -> list[Probe]:
         error = decoder_failure(death, decode_timeout_s)
-        return pool.submit(probe_failed, str(root), path, error.status, str(error)).result()
+        return pool.submit(probe_failed, str(root), path, error.status, str(error), walking.follow_links).result()
 
     unsaved: list[Probe] = []
     saved_s = time.monotonic()
@@ -122,6 +133,7 @@ def scan_photos(
         identified=identified,
         other_files=dict(walked.other_files),
         unreadable_folders=walked.unreadable_folders,
+        left_out=dict(walked.left_out),
     )
 
 

@@ -26,7 +26,11 @@ FORMAT = "imgrec-shard-1"
 NO_FEATURES = "no_features"
 # A picture that is fine and of which a model makes NaN or infinity: none either.
 NOT_FINITE = "not_finite"
-OF_ONE_MODALITY = (NO_FEATURES, NOT_FINITE)
+# A picture that is fine and on which an embedder fails.
+EMBEDDER_FAILED = "embedder_failed"
+# Of these, what is told as a failure.
+FAILED_IN_ONE = (NOT_FINITE, EMBEDDER_FAILED)
+OF_ONE_MODALITY = (NO_FEATURES, *FAILED_IN_ONE)
 # A content hash is a SHA-256.
 HASH_BYTES = 32
 _METADATA_KEY = b"imgrec"

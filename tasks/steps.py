@@ -48,6 +48,7 @@ def scan(library: Library, max_missing_share: float, decode_timeout_s: float) ->
             decode_timeout_s,
             driver.on_read,
             on_moved=library.save if moved else None,
+            walking=library.walking,
         )
 
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.embedders.models.archives import check_unpacked_size
 from imgrec.storage.machine.atomic import write_atomic
+from imgrec.storage.machine.bounded import read_small
 
 DEFAULT = "default"
 
@@ -69,7 +72,7 @@ def read_model(path: Path, name: str) -> SiftModel:
         ModelFileError: the file is missing, damaged, or not the model of that name.
     """
     try:
-        model = _parse(path.read_bytes(), str(path))
+        model = _parse(read_small(path), str(path))
     except FileNotFoundError:
         raise ModelFileError(f"{path} is missing: restore it from a backup, or run `imgrec train sift`") from None
     if model.digest != name:
@@ -79,7 +82,10 @@ def read_model(path: Path, name: str) -> SiftModel:
 
 def _parse(data: bytes, what: str) -> SiftModel:
     try:
+        check_unpacked_size(io.BytesIO(data), what)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return SiftModel(**{field.name: arrays[field.name].astype(np.float32) for field in fields(SiftModel)})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        if isinstance(error, ModelFileError):
+            raise
         raise ModelFileError(f"{what} is damaged ({error}): restore it from a backup") from error

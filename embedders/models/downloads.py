@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from imgrec.embedders.errors import ModelFileError
@@ -17,6 +18,8 @@ from imgrec.embedders.errors import ModelFileError
 TIMEOUT_S = 30.0
 # As often in a row a connection may break without a single byte.
 ATTEMPTS = 5
+# The largest of open_clip's models has 20 GB.
+MOST_BYTES = 64 * 2**30
 _BLOCK = 2**20
 _PASSING = (408, 429)
 
@@ -76,7 +79,7 @@ def _go_on(remote: Remote, part: Path, begin: int, on_progress: Progress) -> Non
         headers["Range"] = f"bytes={begin}-"
     request = urllib.request.Request(remote.url, headers=headers)
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        answer = urllib.request.build_opener(_KeepingTheToken).open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not begin:
             raise
@@ -89,15 +92,32 @@ def _go_on(remote: Remote, part: Path, begin: int, on_progress: Progress) -> Non
         file.truncate()
         length = answer.headers.get("Content-Length")
         total = remote.bytes or (begin + int(length) if length else None)
+        _refuse_too_large(remote, total)
         on_progress(begin, total)
         while block := answer.read(_BLOCK):
             begin += len(block)
             if remote.bytes is not None and begin > remote.bytes:
                 break  # the rest would be wrong too
+            _refuse_too_large(remote, begin)  # where the server does not say how long it is
             file.write(block)
             on_progress(begin, total)
         if total is not None and begin < total:
             raise http.client.IncompleteRead(b"", total - begin)
+
+
+class _KeepingTheToken(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, and takes a token to no other scheme, host or port: urllib would take it everywhere."""
+
+    def redirect_request(self, req: urllib.request.Request, *details: Any) -> urllib.request.Request | None:
+        following = super().redirect_request(req, *details)
+        if following is not None and urlsplit(following.full_url)[:2] != urlsplit(req.full_url)[:2]:
+            following.remove_header("Authorization")
+        return following
+
+
+def _refuse_too_large(remote: Remote, size: int | None) -> None:
+    if size is not None and size > MOST_BYTES:
+        raise ModelFileError(f"{remote.url} has more than {MOST_BYTES:,} bytes, which no model has: nothing was stored")
 
 
 def _first_byte(answer: http.client.HTTPResponse) -> int:
@@ -109,11 +129,9 @@ def _verify(remote: Remote, part: Path) -> None:
     if remote.digest is None:
         return
     size = part.stat().st_size
-    if len(remote.digest) == 40:
-        digest = hashlib.sha1(b"blob %d\0" % size + part.read_bytes()).hexdigest()
-    else:
-        with part.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with part.open("rb") as stream:
+        begun = hashlib.sha1(b"blob %d\0" % size) if len(remote.digest) == 40 else hashlib.sha256()
+        digest = hashlib.file_digest(stream, lambda: begun).hexdigest()
     if digest != remote.digest:
         part.unlink()
         raise ModelFileError(

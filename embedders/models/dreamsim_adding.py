@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgrec.embedders.errors import ModelFileError
 from imgrec.embedders.extras import DREAMSIM, check_learned
+from imgrec.embedders.models.archives import check_unpacked_size
 from imgrec.embedders.models.dreamsim_network import load_network
 from imgrec.embedders.models.dreamsim_types import HUB, PREFIX, SIDE, TYPES, DreamSimType
 from imgrec.embedders.models.store import StoredModel, describe_files, find_model, refuse_to_replace, stage
@@ -100,7 +101,8 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
         ModelFileError: the archive is damaged, or lacks one.
     """
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with archive.open("rb") as file, zipfile.ZipFile(file) as packed:
+            check_unpacked_size(file, archive.name)
             for path in _choose(type_of(name), packed.namelist(), archive, hub=False):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(path) as source, (folder / path).open("wb") as target:
@@ -112,7 +114,8 @@ def unpack(archive: Path, folder: Path, name: str) -> None:
 def _check_sums(path: Path, name: str) -> None:
     """Compare the sums inside of what torch saved, which it does not do itself: nobody publishes those of the file."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as saved:
+        with path.open("rb") as file, zipfile.ZipFile(file) as saved:
+            check_unpacked_size(file, f"{path.name} of {name}")
             damaged = saved.testzip()
         if damaged is not None:
             raise ModelFileError(f"{path.name} of {name} is damaged: {damaged} in it is not what was saved")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgrec.embedders.errors import ModelFileError, in_short
 from imgrec.embedders.models.dreamsim_types import ADAPTER_CONFIG, BACKBONES, PREFIX, TYPES, DreamSimType
+from imgrec.storage.machine.bounded import read_small
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +122,7 @@ def _merge_adapter(networks: "torch.nn.Module", folder: Path, kind: DreamSimType
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    config = json.loads((folder / kind.adapter / ADAPTER_CONFIG).read_bytes())
+    config = json.loads(read_small(folder / kind.adapter / ADAPTER_CONFIG))
     names = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules")
     model = get_peft_model(networks, LoraConfig(**{name: config[name] for name in names}))
     result: Any = set_peft_model_state_dict(model, _read_adapter(folder, kind))

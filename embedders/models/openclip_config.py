@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.errors import ModelFileError
+from imgrec.storage.machine.bounded import read_small
 
 CONFIG = "open_clip_config.json"
 STATED = ("mean", "std", "interpolation", "resize_mode")
@@ -79,7 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
+        config: dict[str, Any] = json.loads(read_small(path))
         model = {**config["model_cfg"], **{tower: dict(config["model_cfg"][tower]) for tower in TOWERS}}
         found = {"model_cfg": model, "preprocess_cfg": dict(config.get("preprocess_cfg") or {})}
     except OSError as error:

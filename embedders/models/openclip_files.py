@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.errors import ModelFileError, in_short
+from imgrec.embedders.models.archives import check_unpacked_size
 from imgrec.embedders.models.openclip_config import STATED, has_foreign_words, read_config, unstated
 from imgrec.embedders.models.store import StoredModel, describe_files
 from imgrec.storage.machine.quiet import ignore_warnings
@@ -197,6 +198,9 @@ def _read_weights(path: Path, called: Path | str) -> dict[str, Any]:
 
     safe = _is_safetensors(path)
     try:
+        if not safe:
+            with path.open("rb") as file:
+                check_unpacked_size(file, str(called))
         if not safe and _is_published_archive(path):
             ignore_warnings(r"torch\.jit\b", FutureWarning)  # nothing else opens these files
             weights = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from imgrec.embedders.errors import ModelFileError
 from imgrec.embedders.models.published import is_published
 from imgrec.storage.machine.atomic import sync, write_atomic
+from imgrec.storage.machine.bounded import read_small
 
 FACTS_FILE = "model.json"
 FORMAT_VERSION = 1
@@ -116,7 +117,7 @@ def find_model(models_root: Path, name: str, digest: str | None = None) -> Store
     """
     path = models_root / check_model_name(name) / FACTS_FILE
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(read_small(path))
         files = tuple(ModelFile(**file) for file in facts.pop("files"))
         version = facts.pop("format_version")
         if version > FORMAT_VERSION:

@@ -31,6 +31,7 @@ class Chunk:
     model_batch_size: int = 32
     models_root: str = str(DEFAULT_MODELS_ROOT)
     device: str = "auto"
+    follow_links: bool = False
 
     @property
     def machine(self) -> Machine:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Prepared, T
 from imgrec.embedders.devices import give_memory_back, is_out_of_memory
 from imgrec.embedders.errors import DeviceMemoryError
 from imgrec.embedders.machine import Machine
+from imgrec.embedders.work.faults import Refused, attempt, check_rows, is_machines, plain_picture
 from imgrec.embedders.work.parts import Part
 
 # Two chunks may be under way in one process, or searches in many threads; each pass uses all cores, or the one GPU.
@@ -76,29 +77,26 @@ class ForwardStage:
             yield waiting
 
     def _embed(self, parts: Sequence[Part]) -> list[Part]:
-        ends = np.cumsum([len(part.content_hashes) for part in parts])[:-1]
         finished = list(parts)
         for name, embedder in self._learned.items():
-            prepared = [part.rows[name] for part in parts if part.content_hashes]
+            prepared = [part.rows[name] for part in parts if len(part.rows[name])]
             if prepared:
-                vectors = np.split(self._forward(embedder, np.concatenate(prepared)), ends)
-                finished = [
-                    replace(part, rows={**part.rows, name: rows}) for part, rows in zip(finished, vectors, strict=True)
-                ]
+                outcomes = iter(self._forward(embedder, np.concatenate(prepared)))
+                finished = [part.with_rows(embedder, list(islice(outcomes, len(part.rows[name])))) for part in finished]
         return finished
 
-    def _forward(self, embedder: LearnedEmbedder, prepared: Prepared) -> Vectors:
-        vectors: list[Vectors] = []
+    def _forward(self, embedder: LearnedEmbedder, prepared: Prepared) -> list[Vectors | Refused]:
+        outcomes: list[Vectors | Refused] = []
         start = 0
         while start < len(prepared):
             batch = prepared[start : start + self._batch_size]
-            rows = _try_forward(embedder, batch)
-            if rows is None:
+            found = _forward_or_refuse(embedder, batch)
+            if found is None:
                 self._halve(embedder, len(batch))
                 continue
-            vectors.append(rows)
+            outcomes += found
             start += len(batch)
-        return np.concatenate(vectors)
+        return outcomes
 
     def _halve(self, embedder: LearnedEmbedder, tried: int) -> None:
         with self._halving:
@@ -111,14 +109,23 @@ class ForwardStage:
             )  # fmt: skip
 
 
-def embed_picture(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vectors:
+def embed_picture(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vectors | Refused:
     """Embed one picture (H, W, 3) into a row (1, dim), at once and in any thread; models are loaded, and take turns.
 
     Raises:
+        EmbedderFailsError: it fails on every picture; on this one alone, it is refused.
         DeviceError: the device is not there.
         DeviceMemoryError: it has no memory for the model.
         ModelFileError: weights are missing or damaged.
     """
+
+    def make(picture: Pixels) -> Vectors:
+        return check_rows(embedder, _embed_alone(embedder, picture, machine), 1)
+
+    return attempt(embedder, make, pixels, plain_picture)
+
+
+def _embed_alone(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vectors:
     if not isinstance(embedder, LearnedEmbedder):
         return embedder.embed([pixels])
     prepared = embedder.prepare(pixels)[np.newaxis]
@@ -145,13 +152,38 @@ def _telling_no_room(embedder: LearnedEmbedder) -> Iterator[None]:
         ) from error
 
 
+def _forward_or_refuse(embedder: LearnedEmbedder, batch: Prepared) -> list[Vectors | Refused] | None:
+    """Embed a batch; one that fails is halved until the pictures are found that fail alone, while a plain one does not.
+
+    None if the device's memory does not hold it.
+    """
+    if len(batch) == 1:
+
+        def make(alone: Prepared) -> Vectors:
+            rows = _try_forward(embedder, alone)
+            assert rows is not None  # one picture is not halved
+            row: Vectors = rows[0]
+            return row
+
+        return [attempt(embedder, make, batch, lambda: embedder.prepare(plain_picture())[np.newaxis])]
+    try:
+        rows = _try_forward(embedder, batch)
+    except Exception as error:
+        if is_machines(error):
+            raise
+    else:
+        return None if rows is None else list(rows)
+    halves = [_forward_or_refuse(embedder, half) for half in np.array_split(batch, 2)]
+    return None if None in halves else [outcome for half in halves for outcome in half or ()]
+
+
 def _try_forward(embedder: LearnedEmbedder, batch: Prepared) -> Vectors | None:
     """Embed a batch; None, and memory tidied up, if the device's does not hold it and it can be halved."""
     try:
         with _telling_no_room(embedder):
             sent = embedder.send(batch)
             with _one_at_a_time:
-                return embedder.forward(sent)
+                return check_rows(embedder, embedder.forward(sent), len(batch))
     except DeviceMemoryError:
         if len(batch) == 1:
             raise

@@ -15,6 +15,7 @@ from imgrec.embedders.base import Embedder, Pixels, Prepared
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.work.chunk import Chunk, read_chunk
+from imgrec.embedders.work.faults import Like, Refused, plain_picture, prepare, prepared_like
 from imgrec.embedders.work.forward import ForwardStage
 from imgrec.embedders.work.parts import Part
 from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
@@ -57,6 +58,7 @@ def embed_chunk(
         DeviceError: the device that models are to run on is not there; nothing was decoded.
         ModelFileError: the weights of a model are missing or damaged; nothing was decoded.
         EmbedderParameterError: this machine's code makes other vectors than the driver's (other version installed).
+        EmbedderFailsError: an embedder fails on every picture; on some of them, those fail in its modality.
     """
     chunk = read_chunk(chunk_path)
     embedders = _checked_embedders(chunk)
@@ -100,13 +102,14 @@ def is_embedded(chunk_path: Path) -> bool:
 def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
     """Embed some images of a chunk. Runs in a worker process, on one core."""
     chunk, embedders = _load(chunk_path)
+    expected = _prepared_like(chunk_path)
     content_hashes: list[bytes] = []
-    rows: dict[str, list[Prepared]] = {modality: [] for modality in embedders}
+    outcomes: dict[str, list[Prepared | Refused]] = {modality: [] for modality in embedders}
     failures: list[Failure] = []
     changed: list[str] = []
     for pending in map(chunk.pending.__getitem__, positions):
         try:
-            data = _read_unchanged(Path(chunk.images_root), pending)
+            data = _read_unchanged(Path(chunk.images_root), pending, chunk.follow_links)
             with time_limit(chunk.decode_timeout_s):
                 pixels = _decode(chunk, data)
         except ImageChangedError:
@@ -116,9 +119,11 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
         else:
             content_hashes.append(pending.content_hash)
             for modality, embedder in embedders.items():
-                rows[modality].append(embedder.prepare(pixels))
-    stacked = {modality: _stack(rows[modality], embedder) for modality, embedder in embedders.items()}
-    return Part(tuple(content_hashes), stacked, tuple(failures), tuple(changed))
+                outcomes[modality].append(prepare(embedder, expected[modality], pixels))
+    part = Part(tuple(content_hashes), {}, tuple(failures), tuple(changed))
+    for modality, embedder in embedders.items():
+        part = part.with_rows(embedder, outcomes[modality])
+    return part
 
 
 def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Part:
@@ -127,11 +132,12 @@ def fail_image(chunk_path: Path, position: int, status: str, reason: str) -> Par
     First another picture goes through the same code: where that ends the worker too, it was not the image's fault.
     """
     chunk, embedders = _load(chunk_path)
-    pixels = _decode(chunk, PLAIN)
+    _decode(chunk, PLAIN)
+    part = Part((), {}, (Failure(chunk.pending[position].content_hash, status, reason),), ())
     for embedder in embedders.values():
-        embedder.prepare(pixels)
-    nothing = {modality: _stack([], embedder) for modality, embedder in embedders.items()}
-    return Part((), nothing, (Failure(chunk.pending[position].content_hash, status, reason),), ())
+        embedder.prepare(plain_picture())
+        part = part.with_rows(embedder, ())
+    return part
 
 
 def _decode(chunk: Chunk, data: bytes) -> Pixels:
@@ -147,9 +153,15 @@ def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
     return chunk, create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
 
 
-def _read_unchanged(root: Path, pending: Pending) -> bytes:
+@cache
+def _prepared_like(chunk_path: Path) -> dict[str, Like | None]:
+    _prepared_like.cache_clear()
+    return {modality: prepared_like(embedder) for modality, embedder in _load(chunk_path)[1].items()}
+
+
+def _read_unchanged(root: Path, pending: Pending, follow_links: bool) -> bytes:
     try:
-        data, status = read_regular(root / pending.path, follow_symlink=False)
+        data, status = read_regular(root / pending.path, follow_links)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
     same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]
@@ -174,20 +186,11 @@ def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
         yield range(len(chunk.pending))[start : start + IMAGES_PER_PART]
 
 
-def _stack(rows: Sequence[Prepared], embedder: Embedder) -> Prepared:
-    return np.stack(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
-
-
 def _write(chunk: Chunk, embedder: Embedder, parts: Sequence[Part]) -> Path | None:
     modality = embedder.spec.name
-    content_hashes: list[bytes] = []
+    content_hashes = [content_hash for part in parts for content_hash in part.vectors(modality)]
     failures = [failure for part in parts for failure in part.failures]
-    for part in parts:
-        for content_hash, described in zip(part.content_hashes, part.described(modality), strict=True):
-            if described:
-                content_hashes.append(content_hash)
-            else:
-                failures.append(Failure(content_hash, *embedder.silence))
+    failures += [failure for part in parts for failure in part.without_vector(embedder)]
     if not content_hashes and not failures:
         return None
     fingerprint = chunk.fingerprints[modality]

@@ -7,7 +7,14 @@ import click
 
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import print_json, speak_plainly
-from imgrec.flows.cli.options import chosen_of, json_option, library_option, retry_option, settings_options
+from imgrec.flows.cli.options import (
+    chosen_of,
+    json_option,
+    library_option,
+    retry_option,
+    settings_options,
+    walking_options,
+)
 from imgrec.flows.cli.outcome import run_stage, show_report
 from imgrec.flows.cli.server_named import server_is_named
 
@@ -26,6 +33,7 @@ from imgrec.flows.cli.server_named import server_is_named
 @click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@walking_options
 @retry_option
 @settings_options(
     "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
@@ -46,7 +54,7 @@ def ingest(
     accept_missing: bool,
     retry_failed: bool,
     as_json: bool,
-    **settings: str | None,
+    **settings: Any,
 ) -> None:
     """Make or renew the library of a folder of photos.
 

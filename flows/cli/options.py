@@ -25,7 +25,21 @@ def settings_options(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-def chosen_of(settings: Mapping[str, str | None]) -> dict[str, str]:
+def walking_options(function: F) -> F:
+    """Add what says how photos are looked for, `--exclude` and `--follow-links`."""
+    exclude = click.option(
+        "--exclude", multiple=True, metavar="PATTERN", callback=lambda context, option, given: list(given) or None,
+        help="Leave out what matches, by gitignore's rules; may be repeated. The library remembers the patterns; '' "
+        "forgets them.",
+    )  # fmt: skip
+    follow = click.option(
+        "--follow-links/--no-follow-links", default=None,
+        help="Follow symbolic links, inside or outside of PHOTOS, or leave them. The library remembers it.",
+    )  # fmt: skip
+    return exclude(follow(function))
+
+
+def chosen_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the settings that were given."""
     return {name: value for name, value in settings.items() if value is not None}
 

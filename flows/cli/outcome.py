@@ -14,6 +14,8 @@ from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
+from imgrec.storage.photos.formats import describe_extras
+from imgrec.storage.photos.walk import SYMLINK
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from imgrec.flows.pipeline.report import RunReport
@@ -74,4 +76,7 @@ def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
 
         print_report(report, verbose)
     if report.scan is not None and report.scan.found == 0:
-        click.echo(f"imgrec: warning: no photos in {visible(report.images_root)}", err=True)
+        links = report.scan.other_files.get(SYMLINK, 0)
+        why = [f"{links:,} symbolic links were left: --follow-links"] if links else []
+        told = "; ".join([f"no photos in {report.images_root}", *why, *describe_extras(report.scan.other_files)])
+        click.echo(f"imgrec: warning: {visible(told)}", err=True)

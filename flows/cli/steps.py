@@ -1,10 +1,19 @@
 """An ingest step by step: `imgrec scan`, `embed`, `train`, `index build`; and `index drop`."""
 
+from typing import Any
+
 import click
 
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import print_json, speak_plainly
-from imgrec.flows.cli.options import chosen_of, json_option, library_option, retry_option, settings_options
+from imgrec.flows.cli.options import (
+    chosen_of,
+    json_option,
+    library_option,
+    retry_option,
+    settings_options,
+    walking_options,
+)
 from imgrec.flows.cli.outcome import begin, run_stage
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
@@ -14,6 +23,7 @@ from imgrec.flows.pipeline.interrupts import cleaning_up
 @library_option
 @click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
+@walking_options
 @retry_option
 @settings_options(
     "workers", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
@@ -30,7 +40,7 @@ def scan(
     accept_missing: bool,
     retry_failed: bool,
     as_json: bool,
-    **settings: str | None,
+    **settings: Any,
 ) -> None:
     """Find out which photos there are: new, moved, copied, changed, missing. Computes no vector.
 

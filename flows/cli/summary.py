@@ -13,7 +13,7 @@ from rich.text import Text
 from imgrec.conf.settings import DEFAULT_LIBRARY
 from imgrec.flows.cli.console import visible
 from imgrec.flows.cli.lines import Column, plain_console, print_lines
-from imgrec.flows.cli.other_files import describe_other_files
+from imgrec.flows.cli.other_files import describe_left
 from imgrec.flows.cli.tables import score_of, simple_table, size_of
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
@@ -33,8 +33,8 @@ def print_report(report: RunReport, verbose: bool = False) -> None:
     speed = f"{count:,} images embedded, {report.images_per_s:,.0f} images/s.  " if count else ""
     lines = [f"{speed}{seconds}"]
     lines += [f"{'' if place else 'Next:':<5} {command}" for place, command in enumerate(_next_commands(report))]
-    if report.scan is not None and report.scan.other_files:
-        lines.append(describe_other_files(report.scan.other_files))
+    if report.scan is not None:
+        lines += describe_left(report.scan.other_files, report.scan.left_out)
     if report.choice:
         lines.append(report.choice)
     if verbose:
@@ -79,6 +79,7 @@ def _photo_table(report: RunReport) -> Table:
             "changed": did.changed,
             "back again": did.returned,
             "missing": did.missing,
+            "left the library by exclusion": did.excluded,
             "unchanged": report.scan.unchanged,
         }
         for name, count in counts.items():

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from imgrec.flows.cli.console import visible
 from imgrec.flows.cli.lines import Column, plain_console, print_lines, print_records
-from imgrec.flows.cli.other_files import describe_other_files
+from imgrec.flows.cli.other_files import describe_left
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.failures import remedy_for
 
@@ -49,14 +49,16 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("try again after a failure", f"{estimate.retried:,}")
     table.add_row("leave as they are", f"{estimate.unchanged:,}")
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
+    if estimate.excluded:
+        table.add_row("take out of the library by exclusion", f"{estimate.excluded:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
     for what, size in estimate.disk.items():
         table.add_row(f"  {what}", size_of(size))
     console = plain_console()
     console.print(table)
-    if estimate.other_files:
-        console.print(visible(describe_other_files(estimate.other_files)), soft_wrap=True)
+    for line in describe_left(estimate.other_files, estimate.left_out):
+        console.print(visible(line), soft_wrap=True)
     if estimate.refused:
         console.print(f"It {visible(estimate.refused)}", soft_wrap=True)
 

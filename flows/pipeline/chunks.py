@@ -47,5 +47,6 @@ def write_chunks(
                 model_batch_size=chosen.model_batch_size,
                 models_root=str(chosen.models_root),
                 device=chosen.device,
+                follow_links=library.follow_links,
             )
             yield WrittenChunk(chunk.write(library.chunks_dir), len(pending), sum(entry.size for entry in pending))

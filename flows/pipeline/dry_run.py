@@ -39,6 +39,7 @@ FORWARD_SAMPLE = 8
 class Estimate:
     """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents.
 
+    `excluded` are photos of the library that would leave it, `left_out` counts files and folders by the rule that does.
     `refused` says whether, and why, the ingest would stop for the photos that are gone. `disk` says what each copy of
     the vectors takes of `disk_bytes`.
     """
@@ -50,6 +51,8 @@ class Estimate:
     refused: str | None
     retried: int
     other_files: dict[str, int]
+    left_out: dict[str, int]
+    excluded: int
     seconds: float
     disk: Mapping[str, int]
 
@@ -70,7 +73,7 @@ def estimate_ingest(
     root = Path(library.images_root)
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
-        comparison, walked = preview_scan(registry, root)
+        comparison, walked = preview_scan(registry, root, library.walking)
         retried = _to_retry(registry, settings, retry_failed)
         sample = identity.sample_to_read(registry.connection, SAMPLE)
         sample += registry.paths_of(random.sample(sorted(retried), min(SAMPLE - len(sample), len(retried))))
@@ -92,6 +95,8 @@ def estimate_ingest(
         refused=foresee_refusal(root, comparison, share, photos_moved),
         retried=len(retried),
         other_files=dict(walked.other_files),
+        left_out=dict(walked.left_out),
+        excluded=comparison.excluded,
         seconds=to_embed * a_picture,
         disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
     )
@@ -123,7 +128,7 @@ def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: fl
     started = time.perf_counter()
     for path in paths:
         try:
-            data, _ = read_regular(Path(library.images_root) / path, follow_symlink=False)
+            data, _ = read_regular(Path(library.images_root) / path, library.follow_links)
             with time_limit(decode_timeout_s):
                 side, profiles = settings["decode_min_side"], profiles_of(settings)
                 pixels = decode(data, side, max_megapixels, profiles)

@@ -39,7 +39,7 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     planned = preview_library(settings, photos_moved, reembed)
     if not is_library(settings.library):
         root = Path(planned.images_root)
-        return create_library(planned.root, root, planned.modalities, planned.vector_settings)
+        return create_library(planned.root, root, planned.modalities, planned.vector_settings, planned.walking)
     kept = open_library(settings.library)
     if replace(planned, images_root=kept.images_root) != kept:
         replace(planned, images_root=kept.images_root).save()
@@ -58,6 +58,10 @@ def preview_library(settings: Settings, photos_moved: bool = False, reembed: boo
     """
     _check_asked(settings.modalities or ())
     planned = _with_changes(settings, photos_moved, reembed) if is_library(settings.library) else _new(settings)
+    if settings.exclude is not None:
+        planned = replace(planned, exclude=settings.exclude)
+    if settings.follow_links is not None:
+        planned = replace(planned, follow_links=settings.follow_links)
     create_embedders(planned.modalities, planned.vector_settings, planned.models_dir)
     return planned
 

@@ -18,10 +18,10 @@ def look_at_photos(run: Run) -> ScanReport | None:
     """Compare the photos with the registry, reading none; None if a scan would have something to do."""
     if run.library.images_root != open_library(run.library.root).images_root:
         return None  # a scan that is accepted writes down where the photos are now
-    comparison, walked = preview_scan(run.registry, Path(run.library.images_root))
-    if comparison.unchanged < comparison.found or comparison.gone or walked.unreadable_folders:
+    comparison, walked = preview_scan(run.registry, Path(run.library.images_root), run.library.walking)
+    if comparison.unchanged < comparison.found or comparison.gone or comparison.excluded or walked.unreadable_folders:
         return None
-    return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {})
+    return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {}, dict(walked.left_out))
 
 
 def is_embedded(run: Run) -> bool:

@@ -63,7 +63,9 @@ class RunReport:
     @property
     def did_nothing(self) -> bool:
         """Whether everything was as it was before."""
-        scanned = self.scan is not None and bool(self.scan.read or self.scan.identified.missing)
+        scanned = self.scan is not None and bool(
+            self.scan.read or self.scan.identified.missing or self.scan.identified.excluded
+        )
         embedded = self.embedded is not None and self.embedded.bytes > 0
         built = any(report.action != "unchanged" for report in self.indexes.values())
         return not (scanned or embedded or built or self.retried)
@@ -129,7 +131,9 @@ def _describe_scan(scan: ScanReport) -> dict[str, object]:
         "changed": did.changed,
         "returned": did.returned,
         "missing": did.missing,
+        "excluded": did.excluded,
         "other_files": scan.other_files,
+        "left_out": scan.left_out,
     }
 
 

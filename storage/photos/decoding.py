@@ -5,23 +5,27 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, ImageError
+from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, NOT_AN_IMAGE, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.quiet import ignore_warnings
 from imgrec.storage.machine.stderr import take_native_messages
 from imgrec.storage.photos.deep import is_deep, levels_of, strips
+from imgrec.storage.photos.formats import HEAD_BYTES, HEIF, JXL, how_to_install, is_installed, needed_extra
+from imgrec.storage.photos.jxl import jxl_size
 from imgrec.storage.photos.limits import limit
 from imgrec.storage.photos.profiles import IGNORED, SRGB, to_srgb
+from imgrec.storage.photos.raw import develop, is_raw, preview_of, raw_size
 from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000")
 ORIENTATION_TAG = 0x0112
 # A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
@@ -42,7 +46,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_PILLOW = r"(PIL|pillow_heif)\b"
+_PILLOW = r"(PIL|pillow_heif|pillow_jxl)\b"
 
 # Pillow's own limit warns or raises by a fixed size; ours is a setting, checked on the size that will be decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -75,6 +79,10 @@ def read_header(data: bytes) -> Header:
 
 
 def _read_header(data: bytes) -> Header:
+    if is_raw(data):
+        return Header(*raw_size(data), "RAW")
+    if is_installed(JXL) and (size := jxl_size(data)) is not None:
+        return Header(*size, "JXL")
     with _opened(data) as image:
         return Header(image.width, image.height, image.format or "")
 
@@ -104,12 +112,14 @@ def decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str 
 
 
 def _decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> NDArray[np.uint8]:
+    if is_raw(data):
+        return _decode_raw(data, min_side, max_megapixels, icc_profiles)
+    if is_installed(JXL) and (size := jxl_size(data)) is not None:
+        _refuse_too_large(*size, max_megapixels)  # to open one is to decode it
     with _opened(data) as image:
         if image.format in ("JPEG", "MPO"):
             image.draft("RGB", (min_side, min_side))
-        if image.width * image.height > max_megapixels * 1e6:
-            most = limit("max_megapixels", max_megapixels)
-            raise ImageError(TOO_LARGE, f"{image.width}×{image.height} pixels are more than {most}")
+        _refuse_too_large(image.width, image.height, max_megapixels)
         try:
             image.load()
             if image.format in ("JPEG", "MPO") and _is_padded(image, data):
@@ -118,8 +128,28 @@ def _decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str
         except (MemoryError, ImageError):
             raise
         except Exception as error:
-            said = _printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
+            said = printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
             raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}{said and f': {said}'}") from error
+
+
+def _refuse_too_large(width: int, height: int, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
+        raise ImageError(TOO_LARGE, f"{width}×{height} pixels are more than {limit('max_megapixels', max_megapixels)}")
+
+
+def _decode_raw(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str) -> NDArray[np.uint8]:
+    """Take the preview of a raw picture, which the camera has made, or where it is too small develop it ourselves."""
+    width, height = raw_size(data)
+    preview = preview_of(data)
+    if preview is not None:
+        header = read_header(preview.jpeg)
+        if min(header.width, header.height) >= min(min_side, width // 2, height // 2):
+            pixels = decode(preview.jpeg, min_side, max_megapixels, icc_profiles)
+            with _opened(preview.jpeg) as image:
+                turned = ORIENTATION_TAG in image.getexif()
+            return pixels if turned else np.ascontiguousarray(np.rot90(pixels, preview.turns))
+    _refuse_too_large(width // 2, height // 2, max_megapixels)
+    return develop(data)
 
 
 def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
@@ -137,7 +167,6 @@ def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
 def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageError("empty", "the file is empty")
-    _register_heif()
     take_native_messages()  # of the picture before
     ignore_warnings(_PILLOW)  # oddities (a damaged EXIF block) that are no reason to refuse a picture
     with np.errstate(all="ignore"), _open(data) as image:  # NaN in a TIFF of floats
@@ -165,27 +194,26 @@ def _unidentified(data: bytes) -> ImageError:
             factory(io.BytesIO(data), "").close()
         except (SyntaxError, IndexError, TypeError, struct.error) as error:  # what Image.open takes for "not this one"
             return ImageError("corrupt", f"it begins like {name}, but its header cannot be read: {_one_line(error)}")
-    return ImageError("not_an_image", "the content is none of the image formats that are read")
+    if (extra := needed_extra(data[:HEAD_BYTES])) is not None:
+        return ImageError(NOT_AN_IMAGE, f"it is {extra.reads}, and needs an extra: {how_to_install(extra)}")
+    return ImageError(NOT_AN_IMAGE, "the content is none of the image formats that are read")
 
 
-_heif_state: list[bool] = []
-
-
-def _register_heif() -> None:
-    """Teach Pillow HEIF once, where the [heif] extra is installed."""
-    if _heif_state:
-        return
-    try:
-        import pillow_heif
-    except ImportError:
-        _heif_state.append(False)
-    else:
-        pillow_heif.register_heif_opener()
-        _heif_state.append(True)
-
-
+@cache
 def _formats() -> tuple[str, ...]:
-    return (*FORMATS, "HEIF") if _heif_state[0] else FORMATS
+    """The formats that Pillow is to read; it learns those of the extras that are installed."""
+    found = [*FORMATS]
+    if is_installed(HEIF):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        found.append("HEIF")
+    if is_installed(JXL):
+        from pillow_jxl import JpegXLImagePlugin  # registers itself
+
+        JpegXLImagePlugin.DECODE_THREADS = 0  # a worker has one core
+        found.append("JXL")
+    return tuple(found)
 
 
 def _is_padded(image: Image.Image, data: bytes) -> bool:
@@ -209,7 +237,12 @@ def _is_padded(image: Image.Image, data: bytes) -> bool:
 
 
 def _orient(image: Image.Image) -> Image.Image:
-    """Turn a loaded picture upright (loading a TIFF has done that already, and taken the tag away)."""
+    """Turn a loaded picture upright (loading a TIFF has done that already, and taken the tag away).
+
+    A JPEG XL says it in its codestream, which libjxl follows, and EXIF counts only where it is a packed JPEG.
+    """
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return image
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except (SyntaxError, ValueError, KeyError, TypeError, OSError, EOFError, IndexError, OverflowError):
@@ -254,10 +287,10 @@ def _to_rgb(image: Image.Image, background: int) -> Image.Image:
 
 def _one_line(error: Exception) -> str:
     text = str(error)
-    return _printable_line(_PLAIN_WORDS.get(text, text)) or type(error).__name__
+    return printable_line(_PLAIN_WORDS.get(text, text)) or type(error).__name__
 
 
-def _printable_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """Make one line of what a decoder says, which may quote the file's bytes."""
     line = " ".join(text.split())[:_REASON_LENGTH]
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

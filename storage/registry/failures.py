@@ -3,12 +3,20 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, TOO_LARGE, UNREADABLE
+from imgrec.storage.errors import (
+    CRASHED_DECODER,
+    DECODER_HANGS,
+    NOT_AN_IMAGE,
+    OUT_OF_MEMORY,
+    TOO_LARGE,
+    UNREADABLE,
+)
 from imgrec.storage.forgetting import forget_in_shard
+from imgrec.storage.photos.formats import names_installed_extra
 from imgrec.storage.photos.limits import has_grown, names_limit
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shards_with_failures
-from imgrec.storage.shards import NOT_FINITE
+from imgrec.storage.shards import EMBEDDER_FAILED, FAILED_IN_ONE, NOT_FINITE
 
 # So often an image that a worker had no memory for is tried again by itself: the machine may be less busy then, but one
 # that is too small would be driven to its limit at every ingest.
@@ -17,13 +25,14 @@ MEMORY_RETRIES = 3
 # What to do about a failed image, by its status; `remedy_for` also looks at the reason.
 REMEDIES = {
     "empty": "restore the file from a copy",
-    "not_an_image": "remove it or rename it: it is no photo; HEIC needs `pip install 'image-recommender[heif]'`",
+    NOT_AN_IMAGE: "remove it or rename it: it is no photo; or install the extra that its reason names",
     "corrupt": "restore the file from a copy, or after an update of Pillow `imgrec ingest --retry-failed`",
     TOO_LARGE: "`imgrec ingest --max-megapixels N` takes it, and those like it",
     UNREADABLE: "give the permission, or mend the disk: every ingest tries it again",
     CRASHED_DECODER: "restore the file from a copy, or after an update of Pillow `imgrec ingest --retry-failed`",
     DECODER_HANGS: "`imgrec ingest --decode-timeout-s N` gives it more time",
     NOT_FINITE: "try a sound copy of the model, or another: `imgrec models check`; its other vectors are used",
+    EMBEDDER_FAILED: "after an update of what it is from `imgrec ingest --retry-failed`; its other vectors are used",
     OUT_OF_MEMORY: f"the next {MEMORY_RETRIES} ingests try it again; then `imgrec ingest --workers 1 --retry-failed`",
 }
 
@@ -38,28 +47,31 @@ def remedy_for(status: str, reason: str | None) -> str:
 
 
 def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
-    """The failed contents that are worth another try: the setting that refused them has grown, or memory may be there.
+    """The failed contents that are worth another try: the setting that refused them has grown, memory may be there, or
+    the extra that they need is.
 
     `limits` are today's values of the settings that reasons name.
     """
     rows = registry.connection.execute(
         """SELECT content_hash, status, reason, retries FROM images
-           WHERE status <> 'ok' AND status IN (?, ?, ?) AND content_hash IS NOT NULL""",
-        (TOO_LARGE, DECODER_HANGS, OUT_OF_MEMORY),
+           WHERE status <> 'ok' AND status IN (?, ?, ?, ?) AND content_hash IS NOT NULL""",
+        (TOO_LARGE, DECODER_HANGS, OUT_OF_MEMORY, NOT_AN_IMAGE),
     )
-    return {
-        content_hash
-        for content_hash, status, reason, retries in rows
-        if (retries < MEMORY_RETRIES if status == OUT_OF_MEMORY else has_grown(reason, limits))
-    }
+
+    def is_over(status: str, reason: str, retries: int) -> bool:
+        if status == OUT_OF_MEMORY:
+            return retries < MEMORY_RETRIES
+        return names_installed_extra(reason) if status == NOT_AN_IMAGE else has_grown(reason, limits)
+
+    return {content_hash for content_hash, *failure in rows if is_over(*failure)}
 
 
 def list_failed(registry: Registry) -> set[bytes]:
     """All failed contents, but for unreadable files, which are tried again at every scan anyway."""
     rows = registry.connection.execute(
         """SELECT content_hash FROM images WHERE status <> 'ok' AND status <> ? AND content_hash IS NOT NULL
-           UNION SELECT content_hash FROM vector_failures WHERE status = ?""",
-        (UNREADABLE, NOT_FINITE),
+           UNION SELECT content_hash FROM vector_failures WHERE status IN (?, ?)""",
+        (UNREADABLE, *FAILED_IN_ONE),
     )
     return {row[0] for row in rows}
 

@@ -6,14 +6,14 @@ through `probes`, and `apply` turns both into rows, in one transaction.
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from imgrec.storage.errors import UNREADABLE
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import Probe
-from imgrec.storage.photos.walk import FoundFile
+from imgrec.storage.photos.walk import FoundFile, WalkReport
 from imgrec.storage.shards import OF_ONE_MODALITY
 
 # A file written within the clock's grain of the moment it was read may have changed unseen, so it is read again.
@@ -44,13 +44,14 @@ _KNOWN_BETWEEN = f"""SELECT path, CASE WHEN {_SETTLED} THEN size END, mtime_ns, 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A walk against the registry, before any file is read."""
+    """A walk against the registry, before any file is read. What is `excluded` now is not `gone`."""
 
     found: int
     unchanged: int
     to_read: int
     gone: int
     present: int
+    excluded: int
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,27 @@ class Identified:
     changed: int = 0
     returned: int = 0
     missing: int = 0
+    excluded: int = 0
 
 
-def compare(
-    connection: sqlite3.Connection, files: Iterable[FoundFile], unreadable_folders: Collection[str] = ()
-) -> Comparison:
+def is_known(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether there is a photo of this path."""
+    found = connection.execute(
+        "SELECT 1 FROM images WHERE ifnull(raw_path, path) = ? AND missing_since IS NULL", (_key(path),)
+    )
+    return found.fetchone() is not None
+
+
+def compare(connection: sqlite3.Connection, files: Iterable[FoundFile], report: WalkReport) -> Comparison:
     """Compare what a walk finds with the registry: list in `seen` what is new or changed, in `gone` what was not found.
 
     A walk in the order of paths costs one pass over the registry's, as nothing is written for a file that is unchanged.
-    In any other order the outcome is the same. Photos below a folder that could not be read are not gone;
-    `unreadable_folders` is looked at after the walk.
+    In any other order the outcome is the same. Of the walk's `report` it hears what is left out, and at the end which
+    folders could not be read: photos below them are not gone.
     """
     run = connection.execute
     _create_lists(connection)
+    report.on_left_out = lambda path: run("INSERT OR IGNORE INTO left_out VALUES (?)", (_key(path),))
     found = present = 0
     last, files = "", iter(files)
     while some := list(islice(files, _ROWS)):
@@ -87,26 +96,27 @@ def compare(
         found, present, last = found + len(some), present + len(known), max(last, end)
     run("BEGIN")
     present += run(
-        f"INSERT INTO gone SELECT id FROM images AS i WHERE missing_since IS NULL AND {_KEY} > ?", (last,)
+        f"INSERT INTO gone (id) SELECT id FROM images AS i WHERE missing_since IS NULL AND {_KEY} > ?", (last,)
     ).rowcount
     run(f"DELETE FROM gone WHERE id IN (SELECT i.id FROM seen {_ROW_AT_KEY})")
     _mark_seen(connection)
-    _keep_unreadable(connection, unreadable_folders)
-    changed, to_read, gone = run(
-        "SELECT count(*), coalesce(sum(state IS NULL), 0), (SELECT count(*) FROM gone) FROM seen"
-    ).fetchone()
+    _keep_unreadable(connection, report.unreadable_folders)
+    _mark_excluded(connection)
+    changed, to_read = run("SELECT count(*), coalesce(sum(state IS NULL), 0) FROM seen").fetchone()
+    gone, excluded = run("SELECT count(*), coalesce(sum(excluded), 0) FROM gone").fetchone()
     run("COMMIT")
-    return Comparison(found, found - changed, to_read, gone, present)
+    return Comparison(found, found - changed, to_read, gone - excluded, present, excluded)
 
 
 def _create_lists(connection: sqlite3.Connection) -> None:
-    for name in ("seen", "gone"):
+    for name in ("seen", "gone", "left_out"):
         connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
     connection.execute(
         """CREATE TEMP TABLE seen (key PRIMARY KEY, path TEXT, raw_path BLOB, size INTEGER, mtime_ns INTEGER,
            ctime_ns INTEGER, state TEXT) WITHOUT ROWID"""
     )
-    connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY, excluded INTEGER DEFAULT 0)")
+    connection.execute("CREATE TEMP TABLE left_out (key PRIMARY KEY) WITHOUT ROWID")
 
 
 def _list_differences(
@@ -121,7 +131,7 @@ def _list_differences(
         (_seen_row(file) for file in files if file not in same),
     )
     connection.executemany(
-        f"INSERT OR IGNORE INTO gone SELECT id FROM images AS i WHERE {_KEY} = ? AND missing_since IS NULL", lost
+        f"INSERT OR IGNORE INTO gone (id) SELECT id FROM images AS i WHERE {_KEY} = ? AND missing_since IS NULL", lost
     )
     connection.execute("COMMIT")
 
@@ -151,6 +161,20 @@ def _keep_unreadable(connection: sqlite3.Connection, folders: Iterable[str]) -> 
                  WHERE path = ? OR substr(path, 1, ?) = ?)""",
             (path, len(prefix), prefix),
         )
+
+
+def _mark_excluded(connection: sqlite3.Connection) -> None:
+    """Tell the photos that the walk leaves out from those that are gone: it left out the file, or a folder above it."""
+    if connection.execute("SELECT NOT EXISTS (SELECT 1 FROM left_out)").fetchone()[0]:
+        return
+    gone = connection.execute(f"SELECT gone.id, {_KEY} FROM gone CROSS JOIN images AS i ON i.id = gone.id").fetchall()
+    for image_id, key in gone:
+        parts = os.fsdecode(key).split("/")
+        above = [_key("/".join(parts[:end]) + "/") for end in range(1, len(parts))]
+        marks = ",".join("?" * len(parts))
+        found = connection.execute(f"SELECT 1 FROM left_out WHERE key IN ({marks})", (key, *above))
+        if found.fetchone() is not None:
+            connection.execute("UPDATE gone SET excluded = 1 WHERE id = ?", (image_id,))
 
 
 def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[str]]:
@@ -300,11 +324,16 @@ def _count(connection: sqlite3.Connection, now: str) -> Identified:
     missing = connection.execute(
         """SELECT count(*) FROM images WHERE missing_since = ?
              AND id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)
-             AND ifnull(raw_path, path) NOT IN (SELECT key FROM seeking WHERE changed AND image_id IS NULL)""",
+             AND ifnull(raw_path, path) NOT IN (SELECT key FROM seeking WHERE changed AND image_id IS NULL)
+             AND id NOT IN (SELECT id FROM gone WHERE excluded)""",
         (now,),
     ).fetchone()[0]
+    excluded = connection.execute(
+        """SELECT count(*) FROM gone WHERE excluded
+             AND id NOT IN (SELECT image_id FROM seeking WHERE image_id IS NOT NULL)"""
+    ).fetchone()[0]
     new, copied, moved, changed, returned = (count or 0 for count in row)
-    return Identified(new, copied, moved, changed, returned, missing)
+    return Identified(new, copied, moved, changed, returned, missing, excluded)
 
 
 def _move_claimed_rows(connection: sqlite3.Connection) -> None:
@@ -335,6 +364,11 @@ def _seen_row(file: FoundFile) -> tuple[str | bytes, str, bytes | None, int, int
         return path, path, None, file.size, file.mtime_ns, file.ctime_ns
     raw = os.fsencode(path)
     return raw, printable(raw), raw, file.size, file.mtime_ns, file.ctime_ns
+
+
+def _key(path: str) -> str | bytes:
+    """What a path is known by: its text, or where that is not UTF-8 its bytes."""
+    return path if path.isascii() or _is_utf8(path) else os.fsencode(path)
 
 
 def _named_in_utf8(files: list[FoundFile]) -> list[FoundFile]:

@@ -123,11 +123,21 @@ def _follow_changes(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def _index_what_embedders_fail_on(connection: sqlite3.Connection) -> None:
+    # In the words in which failures are asked for (shards.FAILED_IN_ONE), or SQLite does not take it.
+    connection.execute("DROP INDEX vector_failures_not_finite")
+    connection.execute(
+        """CREATE INDEX vector_failures_told ON vector_failures (fingerprint)
+            WHERE status IN ('not_finite', 'embedder_failed')"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create,
     _remember_when_shards_were_verified,
     _count_retries,
     _follow_changes,
+    _index_what_embedders_fail_on,
 )
 
 

@@ -15,7 +15,7 @@ from imgrec.storage.names import vector_table
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.database import Database
 from imgrec.storage.registry.migrations import table_names
-from imgrec.storage.shards import NOT_FINITE, OF_ONE_MODALITY
+from imgrec.storage.shards import FAILED_IN_ONE, OF_ONE_MODALITY
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
@@ -52,7 +52,7 @@ class Registry(Database):
         return {"ok": total - failed - missing, "failed": failed, "missing": missing}
 
     def failures(self, fingerprints: Iterable[str] = ()) -> Iterator[ImageRow]:
-        """Yield the images that are there and cannot be used, and those that a model of `fingerprints` fails on."""
+        """Yield the images that are there and cannot be used, and those that an embedder of `fingerprints` fails on."""
         given = list(fingerprints)
         rows = self.connection.execute(f"SELECT * FROM ({_failed(given)}) ORDER BY +id, reason", given)
         yield from (ImageRow(*row) for row in rows)
@@ -331,7 +331,7 @@ def _failed(fingerprints: Sequence[str]) -> str:
         UNION ALL
         SELECT images.id, path, raw_path, failure.status, failure.reason
         FROM vector_failures AS failure CROSS JOIN images ON images.content_hash = failure.content_hash
-        WHERE images.status = 'ok' AND missing_since IS NULL AND failure.status = '{NOT_FINITE}'
+        WHERE images.status = 'ok' AND missing_since IS NULL AND failure.status IN {FAILED_IN_ONE}
           AND fingerprint IN ({_marks(fingerprints)})"""
 
 

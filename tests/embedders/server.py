@@ -18,6 +18,8 @@ class Site:
     errors: int = 0  # answers that are 503 instead
     ranges: bool = True
     elsewhere: str = ""  # where files are, as the Hub sends to another host for large ones
+    moved: str = ""  # where GET sends to
+    says_no_length: bool = False
     claimed: int = 0  # bytes more than there are, by Content-Length
     served: list[str] = field(default_factory=list)  # the Range of every GET, "" where there was none
     tokens: list[str | None] = field(default_factory=list)
@@ -59,6 +61,11 @@ def serving(site: Site) -> Iterator[Site]:
                 site.errors -= 1
                 self.send_error(503)
                 return
+            if site.moved:
+                self.send_response(302)
+                self.send_header("Location", site.moved + self.path)
+                self.end_headers()
+                return
             if (data := site.files.get(self.path)) is None:
                 self.send_error(404)
                 return
@@ -69,7 +76,8 @@ def serving(site: Site) -> Iterator[Site]:
             self.send_response(206 if begin else 200)
             if begin:
                 self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - begin + site.claimed))
+            if not site.says_no_length:
+                self.send_header("Content-Length", str(len(data) - begin + site.claimed))
             self.end_headers()
             rest = data[begin:]
             if site.drop_after is not None and site.drops and len(rest) > site.drop_after:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from imgrec.storage.photos.walk import Walking
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
 
@@ -82,11 +83,12 @@ class Photos:
         max_missing_share: float = 0.5,
         on_read: Callable[[int, int], None] = lambda done, total: None,
         on_moved: Callable[[], None] | None = None,
+        walking: Walking = Walking(),
     ) -> ScanReport:
         """Scan; `read` then has the paths of the files that were opened."""
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
-        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read, on_moved)
+        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read, on_moved, walking)
 
     @property
     def read(self) -> list[str]:

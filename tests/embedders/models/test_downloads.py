@@ -3,6 +3,7 @@
 import hashlib
 import random
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +139,54 @@ def test_a_part_of_another_file_costs_one_more_call(site: Site, tmp_path: Path) 
         download(remote(site), tmp_path / "weights")
     download(remote(site), tmp_path / "weights")
     assert (tmp_path / "weights").read_bytes() == DATA
+
+
+TOKEN = {"authorization": "Bearer hf_secret"}
+
+
+def test_a_token_goes_to_no_other_host(site: Site, tmp_path: Path) -> None:
+    with serving(Site({PATH: DATA})) as elsewhere:
+        site.moved = elsewhere.address
+        digest = hashlib.sha256(DATA).hexdigest()
+        download(Remote(f"{site.address}{PATH}", digest, headers=TOKEN), tmp_path / "weights")
+    assert (tmp_path / "weights").read_bytes() == DATA
+    assert (site.tokens, elsewhere.tokens) == (["Bearer hf_secret"], [None])
+
+
+def test_a_token_goes_with_a_file_that_moved_on_its_host(site: Site, tmp_path: Path) -> None:
+    with serving(Site({PATH: DATA})) as door:  # sends on to `site`, and that to another path
+        site.files = {f"/new{PATH}": DATA}
+        site.moved = f"{site.address}/new"
+        with pytest.raises(ModelFileError, match=r"breaks off|not to be had"):  # it sends on for ever
+            download(Remote(f"{site.address}{PATH}", None, headers=TOKEN), tmp_path / "weights")
+        assert set(site.tokens) == {"Bearer hf_secret"}
+        assert len(site.tokens) > 1
+        site.moved, site.tokens = "", []
+        door.moved = f"{site.address}/new"
+        download(Remote(f"{door.address}{PATH}", None, headers=TOKEN), tmp_path / "weights")
+    assert (door.tokens, site.tokens) == (["Bearer hf_secret"], [None])
+
+
+@pytest.mark.parametrize("says_no_length", [True, False])
+def test_what_no_model_has_is_not_downloaded(
+    site: Site, tmp_path: Path, says_no_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.says_no_length = says_no_length
+    monkeypatch.setattr(downloads, "MOST_BYTES", 2_000_000)
+    with pytest.raises(ModelFileError, match=r"weights\.bin has more than 2,000,000 bytes, which no model has"):
+        download(Remote(f"{site.address}{PATH}", None), tmp_path / "weights")
+    left = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert left <= (2_000_000 if says_no_length else 0)
+    assert len(site.served) == 1
+
+
+def test_a_digest_of_git_is_taken_in_little_memory(site: Site, tmp_path: Path) -> None:
+    part = tmp_path / "weights.part"
+    with part.open("wb") as file:
+        file.truncate(200 * 2**20)
+    remote = Remote(f"{site.address}{PATH}", "0" * 40, part.stat().st_size)
+    tracemalloc.start()
+    with pytest.raises(ModelFileError, match="is not the file it should be"):
+        download(remote, tmp_path / "weights")
+    assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    tracemalloc.stop()

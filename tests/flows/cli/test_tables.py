@@ -108,14 +108,17 @@ def test_garbage_and_models_and_rows_break_no_name(shown: Shown) -> None:
 @pytest.mark.parametrize("count", [1, MOST_SUFFIXES, MOST_SUFFIXES + 3])
 def test_what_is_left_alone_is_told_with_its_reason_and_nothing_is_kept_back(count: int) -> None:
     counts = {f".x{number}": number + 1 for number in range(count)}
-    said = describe_other_files({**counts, "symlink": 2, ".heic": 1, "macOS twin": 1, "something new": 3})
+    said = describe_other_files(
+        {**counts, "symlink": 2, ".heic": 1, ".nef": 1, ".dng": 2, "macOS twin": 1, "something new": 3}
+    )
     total = sum(counts.values())
     assert said.startswith(f"left alone: {total} {'file' if total == 1 else 'files'} not named as pictures are (")
     assert said.count(" .x") == min(count, MOST_SUFFIXES)
     assert ("6 of 3 other kinds that --json lists" in said) == (count > MOST_SUFFIXES)
     for part in (
-        "2 symbolic links (not followed)",
+        "2 symbolic links (not followed: --follow-links takes what they lead to)",
         "1 HEIC photo (read after `pip install 'image-recommender[heif]'`)",
+        "3 camera's raw photos (read after `pip install 'image-recommender[raw]'`)",
         "1 `._` file of macOS (no pictures)",
         "3 something new (no photos)",
     ):

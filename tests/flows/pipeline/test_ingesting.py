@@ -63,6 +63,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a photo is gone": lambda photos: sorted(photos.iterdir())[0].unlink(),
     "a photo is another": replace_one,
     "a photo was touched": lambda photos: os.utime(sorted(photos.iterdir())[0]),
+    "an ignore file is new": lambda photos: (photos / ".imgrecignore").write_text(sorted(photos.iterdir())[0].name),
     "a vector is lost": drop_a_vector,
     "a shard is lost": lambda photos: next((photos.parent / "library" / "shards").rglob("*.parquet")).unlink(),
     "a segment is damaged": lambda photos: next((photos.parent / "library").rglob("index.faiss")).write_bytes(b"x"),
@@ -85,6 +86,27 @@ def test_other_parameters_of_an_index_are_something_to_do(
     change: dict[str, object], ingested: Settings, photos: Path
 ) -> None:
     assert ingest_nothing(settings_of(photos, ingested.library, **change)) is None
+
+
+def test_what_is_looked_for_otherwise_is_something_to_do_until_it_is_done(
+    ingested: Settings, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    picture = tmp_path / "elsewhere" / "linked.jpg"
+    picture.write_bytes(real_pictures()[7].read_bytes())
+    os.utime(picture, (OLD_S, OLD_S))
+    name = sorted(photos.iterdir())[0].name
+    (photos / "link.jpg").symlink_to(picture)
+    wait_for_another_ctime(tmp_path)
+    assert ingest_nothing(ingested) is not None
+    for change, found in (({"exclude": [name]}, 5), ({"follow_links": True}, 6), ({"exclude": []}, 7)):
+        changed = settings_of(photos, ingested.library, **change)
+        assert ingest_nothing(changed) is None
+        report = ingest(changed, PlainCalls(0))
+        assert (report.images["ok"], report.did_nothing) == (found, False)
+        remembered = ingest_nothing(ingested)
+        assert remembered is not None and remembered.scan is not None
+        assert remembered.scan.left_out == ({name: 1} if found < 7 else {})
 
 
 def test_a_new_library_and_failed_photos_that_are_asked_for_are_something_to_do(photos: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.Monkey
         gone = {photos.ids()["B.png"], max(photos.ids().values())}
         for seed in range(8):
             mixed = [files[i] for i in np.random.default_rng(seed).permutation([*range(len(files)), 0])]
-            comparison = identity.compare(registry.connection, mixed if seed else files)
+            comparison = identity.compare(registry.connection, mixed if seed else files, WalkReport())
             rows = registry.connection.execute("SELECT path FROM seen WHERE state IS NULL ORDER BY path").fetchall()
             assert rows == [("a.png",), ("new.png",)]
             found = {row[0] for row in registry.connection.execute("SELECT id FROM gone")}

@@ -19,8 +19,8 @@ from PIL import Image, ImageFilter, features
 
 from imgrec.storage.errors import ImageError
 from imgrec.storage.photos.decoding import ORIENTATION_TAG, Header, decode, read_header
+from imgrec.storage.photos.formats import photo_suffixes
 from imgrec.storage.photos.paths import printable
-from imgrec.storage.photos.walk import photo_suffixes
 
 MIN_SIDE = 448
 MAX_MEGAPIXELS = 256.0

@@ -12,6 +12,7 @@ import pytest
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
 from imgrec.storage.mirror import mirror_shards
+from imgrec.storage.photos.walk import WalkReport
 from imgrec.storage.registry import identity
 from imgrec.storage.registry.failures import forget_failures
 from imgrec.storage.registry.identity import Identified
@@ -513,7 +514,8 @@ def test_only_photos_below_the_unreadable_folder_are_kept(deep: Photos) -> None:
 def test_unreadable_folders_are_taken_by_their_whole_name(photos: Photos) -> None:
     photos.write("a%/x.png", "a%b/x.png", "A%/x.png", b"\xff/x.png", content=1)
     photos.scan()
-    comparison = identity.compare(photos.registry.connection, [], ["a%", os.fsdecode(b"\xff")])
+    report = WalkReport(unreadable_folders=dict.fromkeys(["a%", os.fsdecode(b"\xff")], "Permission denied"))
+    comparison = identity.compare(photos.registry.connection, [], report)
     gone = photos.registry.connection.execute(
         "SELECT path FROM gone JOIN images USING (id) ORDER BY path COLLATE BINARY"
     ).fetchall()
