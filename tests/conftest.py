@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByServerAndFile(LoadScopeScheduling):
+    class ByServerAndFile(LoadScopeScheduling):  # type: ignore[misc] # no types are published
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             return "prefect" if _asks_for_a_server(config.rootpath / file) else file

@@ -37,7 +37,8 @@ def print_lines(title: str, columns: Sequence[Column], rows: Iterable[Sequence[s
     widths, room = _widths(cells), _room(console)
     shown = _fitting(columns, widths, room)
     lines = [_line(columns, widths, shown, row) for row in cells]
-    rule = " " + "─" * (min(_total(widths, shown), room) - 1)
+    line = "─" if console.encoding.startswith("utf") else "-"
+    rule = " " + line * (min(_total(widths, shown), room) - 1)
     if title:
         console.print(Text(visible(title), style="bold"), soft_wrap=True)
     console.out("\n".join(["", lines[0], rule, *lines[1:], ""]), highlight=False)

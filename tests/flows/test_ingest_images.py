@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,12 @@ def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, m
                 "flow_runs": FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])).model_dump(mode="json"),
             },
         ).json()
-    names = sorted(run.name for run in tasks)
+        names = sorted(run.name for run in tasks)
+        for _ in range(50):  # what names a task run reaches the server as an event, after the flow may be over
+            if "log imgrec-ingest to MLflow" in names:
+                break
+            time.sleep(0.2)
+            names = sorted(run.name for run in newest_run(client)[1])
     assert [name for name in names if name.startswith("embed 3 images")] == [n for n in names if n.startswith("embed")]
     assert len([name for name in names if name.startswith("embed")]) == 2
     assert {"index color", f"scan {photos}", "log imgrec-ingest to MLflow"} <= set(names)

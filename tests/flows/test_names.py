@@ -71,7 +71,7 @@ def test_a_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str
         f"found  shards: {shown}", f"       {shown}", f"{shown}: 1 finding remains",
     ]  # fmt: skip
     print_rows(["name"], [[name]])
-    assert f" {shown} " in capsys.readouterr().out
+    assert f"  {shown}\n" in capsys.readouterr().out
 
 
 def test_commands_take_the_worst_of_names(
@@ -88,8 +88,7 @@ def test_commands_take_the_worst_of_names(
 
     done = imgrec("ingest", root, "--library", library)
     assert (done.code, done.err) == (0, "")
-    assert f"library: {library} (color)" in done.out
-    assert f"in {sqlite_uri(library / 'mlflow.db')}" in done.out
+    assert f"Next: imgrec search PHOTO --library {shlex.quote(str(library))}\n" in done.out
     assert len(MlflowClient(sqlite_uri(library / "mlflow.db")).search_experiments()) == 2
 
     (library / "imgrec.toml").write_text("top_k = 3\n")
@@ -97,9 +96,9 @@ def test_commands_take_the_worst_of_names(
     found = imgrec("search", query, "--library", library, "--preview", sheet)
     assert (found.code, found.err) == (0, "")
     assert f"Most like {query} " in found.out
-    assert f" {query.name} " in found.out
-    assert "   3   " in found.out
-    assert "   4   " not in found.out
+    assert f"  {query.name}\n" in found.out
+    assert "\n     3  " in found.out
+    assert "\n     4  " not in found.out
     assert f"preview: {sheet}\n" in found.out
     assert imgrec("sql", "select count(path) from color", "--library", library).out.split()[-1] == "7"
     assert f"library {library} of {root}" in imgrec("status", "--library", library).out

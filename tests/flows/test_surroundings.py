@@ -99,7 +99,8 @@ def test_warnings_of_dependencies_are_no_errors(
 def test_a_terminal_without_the_letters_of_a_name_shows_their_numbers(made: Path) -> None:
     done = run(IMGREC, "search", "id:1", "--library", made, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert r" \xe9\U0001f4f7.png " in done.stdout
+    assert "  \\xe9\\U0001f4f7.png\n" in done.stdout
+    assert "\n -----" in done.stdout
 
     done = run(IMGREC, "search", "id:1", "--library", made, "--json", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
