@@ -43,7 +43,7 @@ from imgrec.storage.library import Library
 from imgrec.storage.mirror import are_settled, mirror_shards, wants_merge
 from imgrec.storage.photos.probe import Probe
 from imgrec.storage.photos.walk import FoundFile
-from imgrec.storage.registry.failures import list_passing
+from imgrec.storage.registry.failures import list_retryable
 from imgrec.storage.registry.pending import PendingGroup, list_pending, read_pending
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_bytes
@@ -77,7 +77,7 @@ class Ingest:
                 registry.register_fingerprint(fingerprint, name, DIM, {})
         with Registry.open_for_writing(library.registry_path) as registry:
             with self.timed("failed"):
-                list_passing(registry, {"max_megapixels": 256, "decode_timeout_s": 60})
+                list_retryable(registry, {"max_megapixels": 256, "decode_timeout_s": 60})
             with self.timed("scan"), patch.object(scan, "walk_photos", lambda root, report: self.walk()):
                 scan.scan_photos(registry, Path(library.images_root), Prober(), 0.5, 60)
             self.seconds["scan"] -= self.walk_s

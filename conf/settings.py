@@ -139,7 +139,7 @@ class Settings(BaseSettings):
         "prefect", description="who runs the steps: Prefect (cached, watched in its UI), or none, without any server"
     )
     retries: int = Field(
-        3, ge=0, le=100, description="how often a task that failed for a passing reason is tried again"
+        3, ge=0, le=100, description="how often a task that failed for a temporary reason is tried again"
     )
     max_missing_share: Share = Field(0.5, description="more photos than this share gone at once stops the ingest")
     max_failed_share: Share = Field(1.0, description="more failed images than this share makes the ingest an error")

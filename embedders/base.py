@@ -58,7 +58,7 @@ class Embedder(ABC):
     spec: EmbedderSpec
 
     @property
-    def silence(self) -> tuple[str, str]:
+    def no_vector(self) -> tuple[str, str]:
         """Status and reason of an image whose row is NaN."""
         return NO_FEATURES, f"{self.spec.name} finds nothing to describe"
 
@@ -93,7 +93,7 @@ class LearnedEmbedder(Embedder):
     """
 
     @property
-    def silence(self) -> tuple[str, str]:
+    def no_vector(self) -> tuple[str, str]:
         return NOT_FINITE, f"{self.spec.name} makes numbers of this picture that are not finite"
 
     def libraries(self, device: str) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from imgrec.embedders.modalities.sift_training import describe_photos, train_mod
 from imgrec.flows.skipping import skipped_if_locked
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.machine.os_errors import explaining
 from imgrec.storage.machine.pool import map_batches
-from imgrec.storage.machine.refusals import explaining
 from imgrec.storage.registry.pending import sample_contents
 from imgrec.storage.registry.registry import Registry
 from imgrec.tasks.driver import driving

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from imgrec.storage.errors import ShardError
 from imgrec.storage.machine.atomic import atomic_path
-from imgrec.storage.machine.refusals import is_refused
+from imgrec.storage.machine.os_errors import cannot_be_opened
 
 FORMAT = "imgrec-shard-1"
 # A picture that is fine and of which a modality has nothing to say: no failure of the image.
@@ -152,7 +152,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, ShardError) or is_refused(error):
+        if isinstance(error, ShardError) or cannot_be_opened(error):
             raise
         raise ShardError(f"shard {path} is damaged ({' '.join(str(error).split())[:200]})") from error
 

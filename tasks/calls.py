@@ -8,7 +8,7 @@ from contextvars import copy_context
 from functools import cached_property
 from typing import ParamSpec, Protocol, TypeVar
 
-from imgrec.tasks.retrying import delay_s, is_passing
+from imgrec.tasks.retrying import delay_s, is_temporary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class Promise(Protocol[R_co]):
 
 
 class Calls(Protocol):
-    """Whoever runs the steps of `tasks.steps`: each is tried again when it fails for a passing reason."""
+    """Whoever runs the steps of `tasks.steps`: each is tried again when it fails for a temporary reason."""
 
     def call(self, step: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a step and return its result."""
@@ -53,9 +53,9 @@ class PlainCalls:
             try:
                 return step(*args, **kwargs)
             except Exception as error:
-                if not is_passing(error):
+                if not is_temporary(error):
                     raise
-                logger.warning("%s failed for a passing reason and is tried again: %s", step.__name__, error)
+                logger.warning("%s failed for a temporary reason and is tried again: %s", step.__name__, error)
             time.sleep(delay_s(tries))
         return step(*args, **kwargs)
 

@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 from imgrec.embedders.work.worker import is_embedded
 from imgrec.tasks import steps
 from imgrec.tasks.calls import Promise
-from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_passing
+from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
 
 P = ParamSpec("P")
@@ -38,9 +38,9 @@ def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
 def _should_retry(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     # State.result() would raise outside of an async loop for some states; data carries the exception itself.
     error = state.data
-    if not isinstance(error, BaseException) or not is_passing(error):
+    if not isinstance(error, BaseException) or not is_temporary(error):
         return False
-    logger.warning("%s failed for a passing reason and is tried again: %s", task_run.name, error)
+    logger.warning("%s failed for a temporary reason and is tried again: %s", task_run.name, error)
     return True
 
 

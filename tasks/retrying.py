@@ -6,7 +6,7 @@ import sqlite3
 from concurrent.futures.process import BrokenProcessPool
 
 from imgrec.storage.errors import ImgrecError
-from imgrec.storage.machine.refusals import refusal_of
+from imgrec.storage.machine.os_errors import errno_of
 
 # Trying again neither empties a disk, nor raises a limit, nor shortens a name.
 _PERMANENT_ERRNOS = {
@@ -18,11 +18,11 @@ FIRST_DELAY_S = 2.0
 JITTER = 0.5
 
 
-def is_passing(error: BaseException) -> bool:
+def is_temporary(error: BaseException) -> bool:
     """Whether a failure may be over at the next try: a busy database, a network disk, a killed worker."""
     if isinstance(error, ImgrecError):
         return False
-    code = refusal_of(error)
+    code = errno_of(error)
     if code in _PERMANENT_ERRNOS:
         return False
     if isinstance(error, OSError) and code is None:  # no kernel said so, but Python: of a name, an argument, a damage

@@ -9,7 +9,7 @@ import numpy as np
 from imgrec.embedders.base import Embedder, LearnedEmbedder, Pixels, Prepared
 from imgrec.embedders.errors import EmbedderFailsError
 from imgrec.storage.errors import ImgrecError
-from imgrec.storage.machine.refusals import explain
+from imgrec.storage.machine.os_errors import explain
 from imgrec.storage.photos.decoding import printable_line
 from imgrec.storage.shards import EMBEDDER_FAILED, NOT_FINITE
 

@@ -57,7 +57,7 @@ class Part:
         has_one = set(self.vectors(modality))
         why = self.refused.get(modality, {})
         return [
-            Failure(image, *why.get(image, embedder.silence)) for image in self.content_hashes if image not in has_one
+            Failure(image, *why.get(image, embedder.no_vector)) for image in self.content_hashes if image not in has_one
         ]
 
     def count_described(self) -> int:

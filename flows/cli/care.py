@@ -47,7 +47,7 @@ def gc(
     """
     speak_plainly(verbose)
     from imgrec.search.upkeep.garbage import collect_garbage
-    from imgrec.storage.machine.refusals import explaining
+    from imgrec.storage.machine.os_errors import explaining
 
     root = Settings.load(library=library).library
     with explaining(root), cleaning_up():
@@ -80,7 +80,7 @@ def doctor(verbose: bool, /, library: str | None, fix: bool, thorough: bool, as_
     """
     speak_plainly(verbose)
     from imgrec.search.upkeep.doctor import examine
-    from imgrec.storage.machine.refusals import explaining
+    from imgrec.storage.machine.os_errors import explaining
 
     diagnoses = []
     try:

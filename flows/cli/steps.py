@@ -148,7 +148,7 @@ def drop(verbose: bool, /, names: tuple[str, ...], library: str | None, as_json:
     from imgrec.search.names import canonical_name
     from imgrec.search.upkeep.dropping import drop_indexes
     from imgrec.storage.library import open_library
-    from imgrec.storage.machine.refusals import explaining
+    from imgrec.storage.machine.os_errors import explaining
 
     settings = Settings.load(library=library)
     built = settings.indexes or default_indexes(open_library(settings.library).modalities)

@@ -25,7 +25,7 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry import identity
-from imgrec.storage.registry.failures import list_failed, list_passing
+from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import foresee_refusal, preview_scan
@@ -118,7 +118,7 @@ def estimate_disk(images: int, dims: Mapping[str, int], indexes: Sequence[str], 
 def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set[bytes]:
     if retry_failed:
         return list_failed(registry)
-    return list_passing(registry, settings.limits()) if is_up_to_date(registry.connection) else set()
+    return list_retryable(registry, settings.limits()) if is_up_to_date(registry.connection) else set()
 
 
 def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: float, paths: Sequence[str]) -> float:

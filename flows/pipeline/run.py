@@ -18,7 +18,7 @@ from imgrec.search.indexes.publishing import reserve_indexed_ids
 from imgrec.storage.library import Library, is_library
 from imgrec.storage.machine.atomic import remove_stale_temporaries
 from imgrec.storage.machine.lock import writer_lock
-from imgrec.storage.machine.refusals import explaining
+from imgrec.storage.machine.os_errors import explaining
 from imgrec.storage.registry.registry import Registry
 from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving

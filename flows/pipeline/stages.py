@@ -13,7 +13,7 @@ from imgrec.search.indexes.switching import count_waiting
 from imgrec.search.indexes.updating import IndexReport, settle_indexes
 from imgrec.search.names import canonical_name
 from imgrec.storage.mirror import are_settled, wants_merge
-from imgrec.storage.registry.failures import list_failed, list_passing
+from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
 from imgrec.tasks import steps
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 def list_to_retry(run: Run, all_failed: bool = False) -> set[bytes]:
     """List the contents that failed for a reason that may be over, or all that failed."""
-    return list_failed(run.registry) if all_failed else list_passing(run.registry, run.chosen.limits())
+    return list_failed(run.registry) if all_failed else list_retryable(run.registry, run.chosen.limits())
 
 
 def retry_stage(run: Run, all_failed: bool = False) -> int:
-    """Let images that failed for a passing reason be tried again, or all that failed; return how many contents."""
+    """Let images that failed for a temporary reason be tried again, or all that failed; return how many contents."""
     contents = list_to_retry(run, all_failed)
     if contents:
         run.calls.call(steps.retry, run.library, contents, by_itself=not all_failed)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from imgrec.search.errors import IndexDamagedError
 from imgrec.search.indexes.copies import group_equal, keep_only
 from imgrec.storage.machine.atomic import sync, write_atomic
-from imgrec.storage.machine.refusals import is_refused
+from imgrec.storage.machine.os_errors import cannot_be_opened
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -121,7 +121,7 @@ def open_segment(folder: Path, images: int) -> Segment:
         ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r"))
         starts = np.asarray(np.load(folder / "starts.npy", mmap_mode="r"))
     except (RuntimeError, OSError, ValueError, EOFError) as error:
-        if is_refused(error):
+        if cannot_be_opened(error):
             raise
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
     if len(ids) != images or len(starts) != index.ntotal + 1 or (images and starts[-1] != images):

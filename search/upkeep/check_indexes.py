@@ -18,7 +18,7 @@ from imgrec.search.indexes.publishing import record_rows
 from imgrec.search.indexes.segment import HNSW, Ids, Segment, open_segment, verify_segment
 from imgrec.search.indexes.updating import IndexParameters, live_ids, update_index
 from imgrec.search.names import is_index_name
-from imgrec.search.upkeep.findings import Check, Finding, Patient
+from imgrec.search.upkeep.findings import Check, CheckedLibrary, Finding
 from imgrec.storage.registry.changes import look_at_all
 from imgrec.storage.registry.index_rows import (
     forget_index,
@@ -56,9 +56,9 @@ class IndexChecks:
             check_rows,
         )
 
-    def check_stored_models(self, patient: Patient) -> Iterator[Finding]:
+    def check_stored_models(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """The models that made the vectors are in the store, for pictures to come."""
-        library = patient.library
+        library = checked.library
         if self.models_root is None:
             return
         try:
@@ -67,9 +67,9 @@ class IndexChecks:
             remedy = "until then the photos that have their vectors are found, and no others"
             yield Finding("models.store", f"new pictures cannot be embedded: {error}", remedy)
 
-    def check_pointers(self, patient: Patient) -> Iterator[Finding]:
+    def check_pointers(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """An index that was built is published."""
-        indexes_dir = patient.library.indexes_dir
+        indexes_dir = checked.library.indexes_dir
         for path in sorted(indexes_dir.glob("*/segments/")):
             if not is_index_name(path.parent.name):
                 what = f"{path.parent} has the files of an index, and none can be called so"
@@ -78,64 +78,64 @@ class IndexChecks:
             folder = IndexFolder(indexes_dir, path.parent.name)
             if not folder.pointer.is_file():
                 what = f"index {folder.name} has files, and {folder.pointer}, which says of which version, is gone"
-                yield Finding("index.pointer", what, *self._anew(patient, folder))
+                yield Finding("index.pointer", what, *self._anew(checked, folder))
 
-    def check_files(self, patient: Patient) -> Iterator[Finding]:
+    def check_files(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """The pointer names a version, whose files are whole and fit together."""
-        for folder in _folders(patient):
+        for folder in _folders(checked):
             if (damage := _damage(folder) or _other_bytes(folder)) is not None:
-                yield Finding("index.damaged", f"index {folder.name}: {damage}", *self._anew(patient, folder))
+                yield Finding("index.damaged", f"index {folder.name}: {damage}", *self._anew(checked, folder))
 
-    def check_age(self, patient: Patient) -> Iterator[Finding]:
+    def check_age(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """An index is not newer than the registry, which may have given its ids to other photos since."""
-        for folder, manifest in _sound(patient):
-            known = mirrored_segments(patient.registry, folder.key)
+        for folder, manifest in _sound(checked):
+            known = mirrored_segments(checked.registry, folder.key)
             if not known.issuperset(entry.name for entry in manifest.segments):
                 what = f"index {folder.name} is newer than the registry, which may be a restored one"
-                yield Finding("index.newer", what, *self._anew(patient, folder))
+                yield Finding("index.newer", what, *self._anew(checked, folder))
 
-    def check_vectors(self, patient: Patient) -> Iterator[Finding]:
+    def check_vectors(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """The rows of an index are the vectors of its images. A sample of the rows unless `thorough`."""
-        for folder, manifest in _sound(patient):
-            wrong = sum(_count_wrong(patient, folder, manifest, entry) for entry in manifest.segments)
+        for folder, manifest in _sound(checked):
+            wrong = sum(_count_wrong(checked, folder, manifest, entry) for entry in manifest.segments)
             if wrong:
                 what = f"index {folder.name}: {wrong:,} rows are not the vectors of their images"
-                yield Finding("index.vectors", what, *self._anew(patient, folder))
+                yield Finding("index.vectors", what, *self._anew(checked, folder))
 
-    def check_step(self, patient: Patient) -> Iterator[Finding]:
+    def check_step(self, checked: CheckedLibrary) -> Iterator[Finding]:
         """An index answers with exactly the images that are there and have its vectors."""
-        for folder, manifest in _sound(patient):
+        for folder, manifest in _sound(checked):
             served = _served(folder, manifest)
-            wanted = live_ids(patient.registry, manifest.members)
+            wanted = live_ids(checked.registry, manifest.members)
             missing, gone = len(np.setdiff1d(wanted, served)), len(np.setdiff1d(served, wanted))
             if missing or gone:
                 yield Finding(
                     "index.behind",
                     f"index {folder.name} lacks {missing:,} photos that are there and has {gone:,} that are not",
                     "brings it up to date, as `imgrec index build` would",
-                    partial(self._update, patient, folder),
+                    partial(self._update, checked, folder),
                 )
 
-    def _anew(self, patient: Patient, folder: IndexFolder) -> tuple[str, Callable[[], object] | None]:
+    def _anew(self, checked: CheckedLibrary, folder: IndexFolder) -> tuple[str, Callable[[], object] | None]:
         try:
-            self._made_of(patient, folder)
+            self._made_of(checked, folder)
         except IndexNotFoundError:
             return f"no index of that name can be built: remove the folder {folder.root}", None
-        return "builds it anew from the vectors", partial(self._update, patient, folder, rebuild=True)
+        return "builds it anew from the vectors", partial(self._update, checked, folder, rebuild=True)
 
-    def _update(self, patient: Patient, folder: IndexFolder, rebuild: bool = False) -> None:
-        members, settings, parameters = self._made_of(patient, folder)
-        shards_dir = patient.library.shards_dir
-        look_at_all(patient.registry)
-        report = update_index(patient.registry, shards_dir, folder, members, settings, parameters, rebuild)
+    def _update(self, checked: CheckedLibrary, folder: IndexFolder, rebuild: bool = False) -> None:
+        members, settings, parameters = self._made_of(checked, folder)
+        shards_dir = checked.library.shards_dir
+        look_at_all(checked.registry)
+        report = update_index(checked.registry, shards_dir, folder, members, settings, parameters, rebuild)
         if report is None:  # nothing is left to build it of
             folder.pointer.unlink(missing_ok=True)
 
     def _made_of(
-        self, patient: Patient, folder: IndexFolder
+        self, checked: CheckedLibrary, folder: IndexFolder
     ) -> tuple[tuple[Member, ...], Mapping[str, Any], IndexParameters]:
         """What an index was made of, or is to be made of where it does not say."""
-        library = patient.library
+        library = checked.library
         try:
             manifest = folder.read_manifest()
         except (IndexDamagedError, IndexNotFoundError):
@@ -146,11 +146,11 @@ class IndexChecks:
         return manifest.members, manifest.vector_settings, replace(self.parameters, **known)
 
 
-def check_model_files(patient: Patient) -> Iterator[Finding]:
+def check_model_files(checked: CheckedLibrary) -> Iterator[Finding]:
     """The models that the settings and the published indexes need are there and whole."""
-    library = patient.library
+    library = checked.library
     needed = {"the library": library.vector_settings}
-    for folder in _folders(patient):
+    for folder in _folders(checked):
         if _damage(folder) is None:
             needed[f"index {folder.name}"] = folder.read_manifest().vector_settings
     for who, settings in needed.items():
@@ -162,59 +162,59 @@ def check_model_files(patient: Patient) -> Iterator[Finding]:
             yield Finding("models", f"{who} needs a model: {error}", remedy)
 
 
-def check_rows(patient: Patient) -> Iterator[Finding]:
+def check_rows(checked: CheckedLibrary) -> Iterator[Finding]:
     """The table `index_rows` says what the index files say."""
-    registry = patient.registry
-    for key in sorted({*index_names(registry), *(folder.key for folder in _folders(patient))}):
+    registry = checked.registry
+    for key in sorted({*index_names(registry), *(folder.key for folder in _folders(checked))}):
         if not is_index_name(key):
             what = f"the table index_rows has rows of an index {key!r}, and none can be called so"
             yield Finding("index.rows", what, "removes those rows", partial(forget_index, registry, key))
             continue
-        folder = IndexFolder(patient.library.indexes_dir, key)
+        folder = IndexFolder(checked.library.indexes_dir, key)
         published = folder.pointer.is_file()
         if published and _damage(folder) is not None:
             continue
         manifest = folder.read_manifest() if published else None
-        wrong = _wrong_segments(patient, folder, manifest)
+        wrong = _wrong_segments(checked, folder, manifest)
         if wrong:
             yield Finding(
                 "index.rows",
                 f"the table index_rows has other rows for index {folder.name} than its files",
                 "writes those rows anew",
-                partial(_mirror_anew, patient, folder, manifest, wrong),
+                partial(_mirror_anew, checked, folder, manifest, wrong),
             )
 
 
-def _wrong_segments(patient: Patient, folder: IndexFolder, manifest: Manifest | None) -> set[str]:
+def _wrong_segments(checked: CheckedLibrary, folder: IndexFolder, manifest: Manifest | None) -> set[str]:
     """The segments whose rows in `index_rows` are not those of the files, or are of no published segment."""
     entries = {entry.name: entry for entry in manifest.segments} if manifest else {}
-    known = mirrored_segments(patient.registry, folder.key)
+    known = mirrored_segments(checked.registry, folder.key)
     wrong = known - entries.keys()
     for name in known & entries.keys():
         ids = open_segment(folder.segment_dir(name), entries[name].vectors).ids
-        rows = segment_rows(patient.registry, folder.key, name)
+        rows = segment_rows(checked.registry, folder.key, name)
         # Photos that were forgotten since are in the file only.
         there = np.isin(np.arange(len(ids)), rows[:, 0])
         same = len(rows) == there.sum() and np.array_equal(rows[:, 1], ids[there])
-        if not same or len(patient.registry.images(ids[~there].tolist())):
+        if not same or len(checked.registry.images(ids[~there].tolist())):
             wrong.add(name)
     return wrong
 
 
-def _mirror_anew(patient: Patient, folder: IndexFolder, manifest: Manifest | None, wrong: set[str]) -> None:
-    with patient.registry.transaction():
-        forget_segments(patient.registry, folder.key, wrong)
+def _mirror_anew(checked: CheckedLibrary, folder: IndexFolder, manifest: Manifest | None, wrong: set[str]) -> None:
+    with checked.registry.transaction():
+        forget_segments(checked.registry, folder.key, wrong)
     if manifest is not None:
-        record_rows(patient.registry, folder, manifest)
+        record_rows(checked.registry, folder, manifest)
 
 
-def _folders(patient: Patient) -> list[IndexFolder]:
-    indexes_dir = patient.library.indexes_dir
+def _folders(checked: CheckedLibrary) -> list[IndexFolder]:
+    indexes_dir = checked.library.indexes_dir
     return [IndexFolder(indexes_dir, name) for name in published_indexes(indexes_dir)]
 
 
-def _sound(patient: Patient) -> Iterator[tuple[IndexFolder, Manifest]]:
-    for folder in _folders(patient):
+def _sound(checked: CheckedLibrary) -> Iterator[tuple[IndexFolder, Manifest]]:
+    for folder in _folders(checked):
         if _damage(folder) is None:
             yield folder, folder.read_manifest()
 
@@ -251,23 +251,25 @@ def _served(folder: IndexFolder, manifest: Manifest) -> Ids:
     return np.concatenate(ids)
 
 
-def _count_wrong(patient: Patient, folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> int:
+def _count_wrong(checked: CheckedLibrary, folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> int:
     """Count rows that are not the vectors of their first image; images that have lost theirs are not counted."""
     segment = open_segment(folder.segment_dir(entry.name), entry.vectors)
     rows = segment.index.ntotal
     chosen = np.arange(rows)
-    if not patient.thorough and rows > SAMPLED_ROWS:
+    if not checked.thorough and rows > SAMPLED_ROWS:
         chosen = np.sort(np.random.default_rng().choice(rows, SAMPLED_ROWS, replace=False))
     return sum(
-        _count_wrong_rows(patient, manifest, entry, segment, chosen[start : start + 1_024])
+        _count_wrong_rows(checked, manifest, entry, segment, chosen[start : start + 1_024])
         for start in range(0, len(chosen), 1_024)
     )
 
 
-def _count_wrong_rows(patient: Patient, manifest: Manifest, entry: SegmentEntry, segment: Segment, rows: Ids) -> int:
+def _count_wrong_rows(
+    checked: CheckedLibrary, manifest: Manifest, entry: SegmentEntry, segment: Segment, rows: Ids
+) -> int:
     ids = segment.ids[segment.starts[rows]].tolist()
     storage = faiss.downcast_index(segment.index.storage) if entry.kind == HNSW else segment.index
-    stored = {m.modality: patient.registry.vectors(m.modality, m.fingerprint, ids) for m in manifest.members}
+    stored = {m.modality: checked.registry.vectors(m.modality, m.fingerprint, ids) for m in manifest.members}
     wrong = 0
     for row, image_id in zip(rows, ids, strict=True):
         vectors = {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from imgrec.search.upkeep.findings import Finding, Patient
+from imgrec.search.upkeep.findings import CheckedLibrary, Finding
 from imgrec.search.upkeep.unneeded import leftover_files
 from imgrec.storage.mirror import mirror_shards
 from imgrec.storage.names import vector_table
@@ -17,9 +17,9 @@ LOST_REGISTRY = (
 )
 
 
-def check_integrity(patient: Patient) -> Iterator[Finding]:
+def check_integrity(checked: CheckedLibrary) -> Iterator[Finding]:
     """SQLite's own check. Indexes can be made anew from their tables; damaged tables cannot."""
-    run = patient.registry.connection.execute
+    run = checked.registry.connection.execute
     rows = [str(row[0]) for row in run("PRAGMA integrity_check(20)")]
     if rows != ["ok"]:
         only_indexes = all("index" in row for row in rows)
@@ -31,9 +31,9 @@ def check_integrity(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def check_tables(patient: Patient) -> Iterator[Finding]:
+def check_tables(checked: CheckedLibrary) -> Iterator[Finding]:
     """All tables are there, one of vectors for every modality too."""
-    registry = patient.registry
+    registry = checked.registry
     there = set(table_names(registry.connection))
     if lost := expected_tables(schema_version(registry.connection)) - there:
         yield Finding("registry.tables", f"registry.sqlite has no table {', '.join(sorted(lost))}", LOST_REGISTRY)
@@ -44,13 +44,13 @@ def check_tables(patient: Patient) -> Iterator[Finding]:
                 "registry.tables",
                 f"registry.sqlite has no table {vector_table(modality)}",
                 "makes the table, and fills it from the shards",
-                partial(_restore_table, patient, modality),
+                partial(_restore_table, checked, modality),
             )
 
 
-def check_references(patient: Patient) -> Iterator[Finding]:
+def check_references(checked: CheckedLibrary) -> Iterator[Finding]:
     """Vectors and index rows are of images and fingerprints that there are."""
-    registry = patient.registry
+    registry = checked.registry
     tables = [row[0] for row in registry.connection.execute("PRAGMA foreign_key_check")]
     for table in sorted(set(tables)):
         yield Finding(
@@ -61,15 +61,15 @@ def check_references(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def check_leftovers(patient: Patient) -> Iterator[Finding]:
+def check_leftovers(checked: CheckedLibrary) -> Iterator[Finding]:
     """Nothing is left of runs that were killed."""
-    for item in leftover_files(patient.library):
+    for item in leftover_files(checked.library):
         remedy = f"removes it ({item.bytes:,} bytes), as the next `imgrec ingest` would"
         yield Finding("leftovers", f"{item.kind} of a killed run: {item.what}", remedy, item.remove)
 
 
-def _restore_table(patient: Patient, modality: str) -> None:
-    registry, shards_dir = patient.registry, patient.library.shards_dir
+def _restore_table(checked: CheckedLibrary, modality: str) -> None:
+    registry, shards_dir = checked.registry, checked.library.shards_dir
     registry.create_vector_table(modality)
     fingerprints = [name for name, known in registry.fingerprints().items() if known == modality]
     for fingerprint in fingerprints:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgrec.search.upkeep.findings import Finding, Patient
+from imgrec.search.upkeep.findings import CheckedLibrary, Finding
 from imgrec.storage.errors import ShardError
 from imgrec.storage.mirror import MERGED_VECTORS, mirror_again, mirror_shards, read_or_set_aside, unknown_shards
 from imgrec.storage.names import vector_table
@@ -20,9 +20,9 @@ SAMPLED_SHARDS = 16
 NORM_TOLERANCE = 1e-3
 
 
-def check_shard_files(patient: Patient) -> Iterator[Finding]:
+def check_shard_files(checked: CheckedLibrary) -> Iterator[Finding]:
     """Every shard that the registry lists is there, whole, and the one that was listed."""
-    registry, shards_dir = patient.registry, patient.library.shards_dir
+    registry, shards_dir = checked.registry, checked.library.shards_dir
     for name, checksum in shard_checksums(registry):
         path = shards_dir / name
         forget = partial(_forget_shard, registry, shards_dir, name)
@@ -46,9 +46,9 @@ def check_shard_files(patient: Patient) -> Iterator[Finding]:
             yield Finding("shards.invalid", f"shard {path} holds vectors of a wrong dimension or length", remedy, fix)
 
 
-def check_unknown_shards(patient: Patient) -> Iterator[Finding]:
+def check_unknown_shards(checked: CheckedLibrary) -> Iterator[Finding]:
     """The registry lists every shard; it may be one of yesterday, restored."""
-    registry, shards_dir = patient.registry, patient.library.shards_dir
+    registry, shards_dir = checked.registry, checked.library.shards_dir
     fingerprints = registry.fingerprints()
     unknown = [path for path in unknown_shards(registry, shards_dir) if path.parent.name in fingerprints]
     if unknown:
@@ -62,14 +62,14 @@ def check_unknown_shards(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def check_mirror(patient: Patient) -> Iterator[Finding]:
+def check_mirror(checked: CheckedLibrary) -> Iterator[Finding]:
     """The registry holds the vectors of the shards, byte by byte. A sample of the shards, if nothing is wrong there."""
-    registry, shards_dir = patient.registry, patient.library.shards_dir
+    registry, shards_dir = checked.registry, checked.library.shards_dir
     names = list(shard_files(registry))
     random.shuffle(names)
     found = False
     for number, name in enumerate(names):
-        if number == SAMPLED_SHARDS and not (found or patient.thorough):
+        if number == SAMPLED_SHARDS and not (found or checked.thorough):
             return
         try:
             shard = read_shard(shards_dir / name)
@@ -86,9 +86,9 @@ def check_mirror(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def check_unsharded(patient: Patient) -> Iterator[Finding]:
+def check_unsharded(checked: CheckedLibrary) -> Iterator[Finding]:
     """Every vector of the registry is in a shard too."""
-    registry, shards_dir = patient.registry, patient.library.shards_dir
+    registry, shards_dir = checked.registry, checked.library.shards_dir
     for fingerprint, modality in registry.fingerprints().items():
         count = _list_unsharded(registry, shards_dir, modality, fingerprint)
         if count:

@@ -16,7 +16,7 @@ from imgrec.search.upkeep.check_registry import (
     check_tables,
 )
 from imgrec.search.upkeep.check_vectors import check_mirror, check_shard_files, check_unknown_shards, check_unsharded
-from imgrec.search.upkeep.findings import Check, Finding, Patient
+from imgrec.search.upkeep.findings import Check, CheckedLibrary, Finding
 from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import HOLDER, read_holder, undisturbed, writer_lock
@@ -72,26 +72,26 @@ def examine(
             with Registry.open_for_reading(library.registry_path):
                 pass  # or else opening it for writing would make an empty one where there is none
             with open_registry(library.registry_path) as registry:
-                patient = Patient(library, registry, thorough)
-                diagnoses += _run(FIRST, patient, fix)
+                checked = CheckedLibrary(library, registry, thorough)
+                diagnoses += _run(FIRST, checked, fix)
                 if all(diagnosis.fixed or diagnosis.finding.check == "lock" for diagnosis in diagnoses):
-                    diagnoses += _run([*CHECKS, *IndexChecks(parameters, models_root).all()], patient, fix)
+                    diagnoses += _run([*CHECKS, *IndexChecks(parameters, models_root).all()], checked, fix)
         except (LibraryFormatError, LibraryNotFoundError) as error:
             diagnoses.append(Diagnosis(Finding("registry", str(error), LOST_REGISTRY)))
     return diagnoses
 
 
-def _run(checks: Sequence[Check], patient: Patient, fix: bool) -> list[Diagnosis]:
+def _run(checks: Sequence[Check], checked: CheckedLibrary, fix: bool) -> list[Diagnosis]:
     diagnoses = []
     for check in checks:
-        found = list(check(patient))
+        found = list(check(checked))
         if not fix or not found:
             diagnoses += [Diagnosis(finding) for finding in found]
             continue
         for finding in found:
             if finding.fix is not None:
                 finding.fix()
-        left = list(check(patient))
+        left = list(check(checked))
         remaining = {finding.what for finding in left}
         diagnoses += [Diagnosis(finding, fixed=True) for finding in found if finding.what not in remaining]
         diagnoses += [Diagnosis(finding) for finding in left]

@@ -21,7 +21,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Patient:
+class CheckedLibrary:
     """A library that nobody writes. `thorough` compares everything where else a sample does."""
 
     library: Library
@@ -29,4 +29,4 @@ class Patient:
     thorough: bool = False
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Check = Callable[[CheckedLibrary], Iterator[Finding]]

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerContext
 from typing import Any, TypeVar
 
 from imgrec.storage.machine.scratch import claim_sockets_folder
-from imgrec.storage.machine.stderr import keep_native_messages
+from imgrec.storage.machine.stderr import keep_stderr
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -263,7 +263,7 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    keep_native_messages()
+    keep_stderr()
     threading.Thread(target=_exit_with_parent, name="imgrec-parent-watch", daemon=True).start()
 
 

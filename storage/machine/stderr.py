@@ -12,7 +12,7 @@ _KEPT_BYTES = 4_096
 _kept: list[int] = []
 
 
-def keep_native_messages() -> None:
+def keep_stderr() -> None:
     """From now on, keep what this process writes to descriptor 2; Python's own `sys.stderr` still reaches it."""
     if _kept or not hasattr(os, "memfd_create"):
         return
@@ -22,12 +22,12 @@ def keep_native_messages() -> None:
     _kept.append(memory)
 
 
-def keeps_native_messages() -> bool:
+def keeps_stderr() -> bool:
     """Whether this process keeps them: a worker, in which only one thread decodes."""
     return bool(_kept)
 
 
-def take_native_messages() -> str:
+def take_stderr() -> str:
     """Return the last line kept since the last call, or nothing."""
     if not _kept:
         return ""

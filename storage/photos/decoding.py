@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, NOT_AN_IMAGE, OUT_OF_MEMORY, TOO_LARGE, ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.quiet import ignore_warnings
-from imgrec.storage.machine.stderr import take_native_messages
+from imgrec.storage.machine.stderr import take_stderr
 from imgrec.storage.photos.deep import is_deep, levels_of, strips
 from imgrec.storage.photos.formats import HEAD_BYTES, HEIF, JXL, how_to_install, is_installed, needed_extra
 from imgrec.storage.photos.jxl import jxl_size
@@ -128,7 +128,7 @@ def _decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str
         except (MemoryError, ImageError):
             raise
         except Exception as error:
-            said = printable_line(take_native_messages().removeprefix(_LIBTIFF_NAME))
+            said = printable_line(take_stderr().removeprefix(_LIBTIFF_NAME))
             raise ImageError("corrupt", f"cannot be decoded: {_one_line(error)}{said and f': {said}'}") from error
 
 
@@ -167,7 +167,7 @@ def decoder_failure(death: Exception, decode_timeout_s: float) -> ImageError:
 def _opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise ImageError("empty", "the file is empty")
-    take_native_messages()  # of the picture before
+    take_stderr()  # of the picture before
     ignore_warnings(_PILLOW)  # oddities (a damaged EXIF block) that are no reason to refuse a picture
     with np.errstate(all="ignore"), _open(data) as image:  # NaN in a TIFF of floats
         yield image

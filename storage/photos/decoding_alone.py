@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgrec.storage.errors import ImageError
 from imgrec.storage.machine.pool import WorkerDiedError
-from imgrec.storage.machine.stderr import keep_native_messages
+from imgrec.storage.machine.stderr import keep_stderr
 from imgrec.storage.photos.decoding import decode, decoder_failure
 from imgrec.storage.photos.profiles import IGNORED
 
@@ -45,7 +45,7 @@ def decode_safely(
 
 def main() -> None:
     """Read a picture from standard input; write its pixels, or status and reason, to standard output."""
-    keep_native_messages()
+    keep_stderr()
     try:
         pixels = decode(sys.stdin.buffer.read(), int(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
     except (ImageError, MemoryError) as error:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from imgrec.storage.machine.pool import WorkerDiedError
-from imgrec.storage.machine.stderr import keeps_native_messages, take_native_messages
+from imgrec.storage.machine.stderr import keeps_stderr, take_stderr
 
 
 def libjpeg_complaint(data: bytes) -> str:
@@ -20,10 +20,10 @@ def libjpeg_complaint(data: bytes) -> str:
     Raises:
         WorkerDiedError: decoding it ended the child.
     """
-    if keeps_native_messages():
-        take_native_messages()
+    if keeps_stderr():
+        take_stderr()
         _decode(data)
-        return take_native_messages()
+        return take_stderr()
     done = subprocess.run([sys.executable, "-P", "-m", __name__], input=data, capture_output=True, check=False)
     if done.returncode:
         raise WorkerDiedError(done.returncode)

@@ -9,7 +9,7 @@ from typing import Self
 
 from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
 from imgrec.storage.machine.filesystems import allows_wal
-from imgrec.storage.machine.refusals import is_refused, refusal_of
+from imgrec.storage.machine.os_errors import cannot_be_opened, errno_of
 from imgrec.storage.registry.migrations import check_not_newer, migrate, schema_version
 
 # How long another program may hold the registry before a run gives up.
@@ -93,7 +93,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
-            if is_refused(error) and (code := refusal_of(error)):
+            if cannot_be_opened(error) and (code := errno_of(error)):
                 raise OSError(code, os.strerror(code), str(path)) from error
             raise
         raise LibraryFormatError(f"{path} is damaged ({error}): restore it from a backup") from error

@@ -46,7 +46,7 @@ def remedy_for(status: str, reason: str | None) -> str:
     return _REMEDY_OF_HUGE_FILES if status == TOO_LARGE and not names_limit(reason) else REMEDIES[status]
 
 
-def list_passing(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
+def list_retryable(registry: Registry, limits: Mapping[str, float]) -> set[bytes]:
     """The failed contents that are worth another try: the setting that refused them has grown, memory may be there, or
     the extra that they need is.
 

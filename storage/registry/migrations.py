@@ -80,7 +80,7 @@ def _remember_when_shards_were_verified(connection: sqlite3.Connection) -> None:
 
 
 def _count_retries(connection: sqlite3.Connection) -> None:
-    # How often an image that failed for a passing reason was tried again by itself.
+    # How often an image that failed for a temporary reason was tried again by itself.
     connection.execute("ALTER TABLE images ADD COLUMN retries INTEGER NOT NULL DEFAULT 0")
 
 

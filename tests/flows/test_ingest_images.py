@@ -35,7 +35,7 @@ from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport
 from imgrec.storage.shards import list_shards, read_shard
 from imgrec.tasks import steps
-from imgrec.tasks.retrying import is_passing
+from imgrec.tasks.retrying import is_temporary
 from tests.plain import ingest
 from tests.storage.pictures import wait_for_another_ctime
 
@@ -104,7 +104,7 @@ def newest_run(client: SyncPrefectClient) -> tuple[FlowRun, list[TaskRun]]:
 
 
 @pytest.mark.usefixtures("through_prefect")
-def test_a_step_that_failed_for_a_passing_reason_is_tried_again_in_its_task_run(
+def test_a_step_that_failed_for_a_temporary_reason_is_tried_again_in_its_task_run(
     photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = iter([OSError(errno.EIO, "Input/output error")])
@@ -271,7 +271,7 @@ def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "passing"),
+    ("error", "temporary"),
     [
         (OSError("AF_UNIX path too long"), False),
         (OSError(errno.ENAMETOOLONG, "too long"), False),
@@ -288,8 +288,8 @@ def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
         (KeyError(), False),
     ],
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
-    assert is_passing(error) is passing
+def test_only_what_may_pass_is_tried_again(error: Exception, temporary: bool) -> None:
+    assert is_temporary(error) is temporary
 
 
 @pytest.mark.parametrize("name", ["ingest", "search", "gc"])

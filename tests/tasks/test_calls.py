@@ -32,7 +32,7 @@ class Flaky:
         return value
 
 
-def test_a_passing_failure_is_tried_again_with_longer_waits(
+def test_a_temporary_failure_is_tried_again_with_longer_waits(
     no_waiting: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     step = Flaky(2, OSError(errno.EIO, "Input/output error"))
@@ -41,7 +41,7 @@ def test_a_passing_failure_is_tried_again_with_longer_waits(
     assert 2 <= first <= 3
     assert 4 <= second <= 6
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "flaky failed for a passing reason and is tried again"
+        "flaky failed for a temporary reason and is tried again"
     ] * 2
 
 

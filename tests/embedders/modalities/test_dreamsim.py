@@ -241,7 +241,7 @@ def test_numbers_that_are_not_finite_make_no_vector(cache: Path, value: float) -
     embedder._network = network
     rows = embedder.embed([np.full((9, 9, 3), grey, np.uint8) for grey in (0, 255, 0)])
     assert np.isnan(rows).all(axis=1).tolist() == [False, True, False]
-    assert embedder.silence == ("not_finite", "dreamsim makes numbers of this picture that are not finite")
+    assert embedder.no_vector == ("not_finite", "dreamsim makes numbers of this picture that are not finite")
 
 
 @pytest.mark.parametrize("batch_size", [5, 32])

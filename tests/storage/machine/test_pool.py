@@ -240,9 +240,9 @@ def test_what_c_libraries_print_is_kept_from_the_terminal(capfd: pytest.CaptureF
 
 
 def complain_in_c() -> str:
-    from imgrec.storage.machine.stderr import take_native_messages
+    from imgrec.storage.machine.stderr import take_stderr
 
     os.write(2, b"x" * 100_000 + b"\nfirst line\n\nsecond line \xff\n")
-    said = take_native_messages()
-    assert take_native_messages() == ""
+    said = take_stderr()
+    assert take_stderr() == ""
     return said

@@ -28,7 +28,7 @@ from imgrec.storage.photos.formats import (
 )
 from imgrec.storage.photos.jxl import jxl_size
 from imgrec.storage.photos.walk import WalkReport, walk_photos
-from imgrec.storage.registry.failures import forget_failures, list_passing
+from imgrec.storage.registry.failures import forget_failures, list_retryable
 from tests.storage.photos.test_decoding import blocks, encode, pixels_of
 from tests.storage.pictures import Photos
 from tests.storage.raw_files import dng
@@ -192,15 +192,15 @@ def test_what_needed_an_extra_is_tried_again_once_it_is_there(photos: Photos, tm
         patched.setattr(formats, "find_spec", lambda name: None)
         forget()
         photos.scan()
-        assert list_passing(photos.registry, {}) == set()
+        assert list_retryable(photos.registry, {}) == set()
     forget()
     assert (photos.status("a.png"), photos.status("b.png")) == ("not_an_image", "not_an_image")
-    passing = list_passing(photos.registry, {})
-    assert len(passing) == 1
-    forget_failures(photos.registry, tmp_path / "shards", passing, by_itself=True)
+    retryable = list_retryable(photos.registry, {})
+    assert len(retryable) == 1
+    forget_failures(photos.registry, tmp_path / "shards", retryable, by_itself=True)
     photos.scan()
     assert (photos.status("a.png"), photos.read) == ("ok", ["a.png"])
-    assert list_passing(photos.registry, {}) == set()
+    assert list_retryable(photos.registry, {}) == set()
 
 
 def test_an_installed_extra_is_not_asked_for() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgrec.storage.mirror import adopt_shards, are_settled, merge_small_shards, mirror_shards
-from imgrec.storage.registry.failures import MEMORY_RETRIES, forget_failures, list_failed, list_passing, remedy_for
+from imgrec.storage.registry.failures import MEMORY_RETRIES, forget_failures, list_failed, list_retryable, remedy_for
 from imgrec.storage.registry.pending import list_pending, read_pending
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import NO_FEATURES, Failure, list_shards, read_contents, read_shard
@@ -53,7 +53,7 @@ def statuses(registry: Registry) -> dict[str, str]:
 def test_what_may_be_over_is_tried_again(registry: Registry, status: str, reason: str | None, again: bool) -> None:
     add_image(registry, 1, status=status)
     registry.connection.execute("UPDATE images SET reason = ?", (reason,))
-    assert list_passing(registry, LIMITS) == ({hash_of(1)} if again else set())
+    assert list_retryable(registry, LIMITS) == ({hash_of(1)} if again else set())
     assert list_failed(registry) == (set() if status in ("ok", "unreadable") else {hash_of(1)})
     remedy = "" if status == "ok" else remedy_for(status, reason)
     assert status == "ok" or len(remedy) > 10
@@ -69,11 +69,11 @@ def test_want_of_memory_is_tried_again_three_times_by_itself_and_whenever_asked_
     for _ in range(2):
         for _ in range(MEMORY_RETRIES):
             mirror_shards(registry, tmp_path, [write(tmp_path, without_memory)])
-            assert list_passing(registry, LIMITS) == {hash_of(1)}
+            assert list_retryable(registry, LIMITS) == {hash_of(1)}
             forget_failures(registry, tmp_path, {hash_of(1)}, by_itself=True)
             assert pending(registry) >= {hash_of(1)}
         mirror_shards(registry, tmp_path, [write(tmp_path, without_memory)])
-        assert list_passing(registry, LIMITS) == set()
+        assert list_retryable(registry, LIMITS) == set()
         forget_failures(registry, tmp_path, list_failed(registry))  # asked for
 
 

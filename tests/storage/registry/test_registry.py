@@ -13,7 +13,7 @@ from imgrec.storage.errors import ImgrecError, LibraryFormatError, LibraryNotFou
 from imgrec.storage.library import FORMAT_VERSION, create_library, is_library, open_library
 from imgrec.storage.machine import filesystems
 from imgrec.storage.machine.filesystems import allows_wal, filesystem_type
-from imgrec.storage.machine.refusals import refusal_of
+from imgrec.storage.machine.os_errors import errno_of
 from imgrec.storage.registry import database, migrations
 from imgrec.storage.registry.migrations import MIGRATIONS, schema_version
 from imgrec.storage.registry.registry import Registry
@@ -293,7 +293,7 @@ def test_it_is_told_when_no_more_files_can_be_opened(tmp_path: Path) -> None:
                 with Registry.open_for_writing(path):
                     break
             except (OSError, sqlite3.Error) as error:
-                refused.append(refusal_of(error))
+                refused.append(errno_of(error))
             os.close(taken.pop())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

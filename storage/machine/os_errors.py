@@ -30,7 +30,7 @@ _FILES_OF_SQLITE = 3
 _AGAIN = "then run the command again: it goes on from here"
 
 
-def refusal_of(error: BaseException) -> int | None:
+def errno_of(error: BaseException) -> int | None:
     """Return the errno of what the machine refused, whoever reports it; None if `error` is something else."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
@@ -48,9 +48,9 @@ def refusal_of(error: BaseException) -> int | None:
     return None
 
 
-def is_refused(error: BaseException) -> bool:
+def cannot_be_opened(error: BaseException) -> bool:
     """Whether the machine refuses to open a file, which says nothing about what the file holds."""
-    return refusal_of(error) in _NOT_OPENED
+    return errno_of(error) in _NOT_OPENED
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def explain(error: BaseException, library: Path) -> str | None:
         memory, other = "mostly for want of memory: use fewer --workers", "whatever it was given: check the machine"
         why = memory if error.killed else other
         return f"{error}, {why}, {_AGAIN}"
-    code = refusal_of(error)
+    code = errno_of(error)
     if code is None:
         return None
     where = (isinstance(error, OSError) and error.filename) or library
