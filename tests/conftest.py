@@ -1,14 +1,10 @@
-"""What all tests share, and how `make test` divides them among processes."""
+"""What all tests share."""
 
 import os
-import re
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; libraries read these when they are imported
+if "PYTEST_XDIST_WORKER" in os.environ:  # `make test` has a process a core; libraries read these at their import
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")
     os.environ.pop("COLUMNS", None)  # xdist says 80; what is printed into a pipe has all the room it wants
 
@@ -20,32 +16,10 @@ from imgrec.storage.machine.pool import available_cpus
 settings.register_profile("imgrec", derandomize=True, deadline=None, database=None)
 settings.load_profile("imgrec")
 
-# More would wait for the one that has the tests of Prefect, and each takes two GB where models run.
+# A process takes two GB where models run, and one that has tests of Prefect a server of its own.
 MAX_PROCESSES = 6
-ASKS_FOR_A_SERVER = re.compile(r"through_prefect|prefect_server|prefect_launcher|\bserver_environment")
 
 
-@pytest.hookimpl(optionalhook=True)  # without xdist, tests run in one process
+@pytest.hookimpl(optionalhook=True)  # without xdist, all tests run in one process
 def pytest_xdist_auto_num_workers() -> int:
     return min(available_cpus(), MAX_PROCESSES)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give one process all tests of a file, whose fixtures they share, and one all files that need a Prefect server.
-
-    (`--dist loadgroup` would do it by markers; xdist 3.8 does not find them with pytest 9.2.)
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByServerAndFile(LoadScopeScheduling):  # type: ignore[misc] # no types are published
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            return "prefect" if _asks_for_a_server(config.rootpath / file) else file
-
-    return ByServerAndFile(config, log)
-
-
-@cache
-def _asks_for_a_server(file: Path) -> bool:
-    return bool(ASKS_FOR_A_SERVER.search(file.read_text()))

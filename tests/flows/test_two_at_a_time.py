@@ -119,6 +119,6 @@ class _Reader:
             while not self._ended.is_set():
                 self._read()
                 self._count += 1
-                time.sleep(0.05)  # and leave the ingests a core
+                time.sleep(0.01)
         except BaseException as error:  # noqa: BLE001 - raised by `stop`, in the test's thread
             self._failure = error
