@@ -55,7 +55,18 @@ def stored_weights(weights: dict[str, Any]) -> bytes:
     """Return the weights as a safetensors file."""
     from safetensors.torch import save
 
-    return save(weights, {"origin": f"sha256:{ORIGINAL_SHA256}", "licence": "Apache-2.0"})
+    return _with_sorted_facts(save(weights, {"licence": "Apache-2.0", "origin": f"sha256:{ORIGINAL_SHA256}"}))
+
+
+def _with_sorted_facts(data: bytes) -> bytes:
+    """Sort what safetensors writes in an order that differs from run to run (https://github.com/huggingface/safetensors).
+
+    A file begins with the length of its header, 8 bytes, and the header, JSON and spaces.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    return data[:8] + json.dumps(header, separators=(",", ":")).encode().ljust(end - 8) + data[end:]
 
 
 def lite_graph(weights: dict[str, Any]) -> bytes:
