@@ -29,7 +29,9 @@ from imgrec.storage.photos.formats import (
 from imgrec.storage.photos.jxl import jxl_size
 from imgrec.storage.photos.walk import WalkReport, walk_photos
 from imgrec.storage.registry.failures import forget_failures, list_retryable
-from tests.storage.photos.test_decoding import blocks, encode, pixels_of
+from tests.flows.nasty import encode
+from tests.storage.photos.makers import CONTENTS, blocks, mpo, netpbm
+from tests.storage.photos.test_decoding import pixels_of
 from tests.storage.pictures import Photos
 from tests.storage.raw_files import dng
 
@@ -51,22 +53,6 @@ def without_extras(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def forget() -> None:
     formats.is_installed.cache_clear()
     images._formats.cache_clear()
-
-
-def netpbm(kind: str) -> bytes:
-    """The picture of `blocks` in one of the six formats of netpbm, those of text too."""
-    mode = {"1": "1", "2": "L", "3": "RGB", "4": "1", "5": "L", "6": "RGB"}[kind[1]]
-    binary = encode(blocks().convert(mode), "PPM")
-    if kind in ("P4", "P5", "P6"):
-        return binary
-    values = np.asarray(blocks().convert(mode)).astype(int).ravel()
-    if kind == "P1":
-        return b"P1 48 32\n" + b" ".join(b"%d" % (1 - value) for value in values)
-    return kind.encode() + b"\n# of text\n48 32\n255\n" + b" ".join(b"%d" % value for value in values)
-
-
-def mpo() -> bytes:
-    return encode(blocks(), "MPO", quality=95, save_all=True, append_images=[blocks()])
 
 
 MADE: dict[str, Callable[[], bytes]] = {
@@ -163,13 +149,6 @@ def test_files_of_a_missing_extra_are_left_unread_and_name_it(photos: Photos) ->
         "1 .jxl left: `pip install 'image-recommender[jxl]'` reads such files",
         "1 .dng left: `pip install 'image-recommender[raw]'` reads such files",
     ]
-
-
-CONTENTS = {
-    "heif": b"\0\0\0 ftypheic\0\0\0\0mif1heic" + bytes(99),
-    "jxl": b"\xff\x0a" + bytes(99),
-    "raw": dng(blocks()),
-}
 
 
 @pytest.mark.usefixtures("without_extras")
