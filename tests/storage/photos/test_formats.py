@@ -60,6 +60,7 @@ MADE: dict[str, Callable[[], bytes]] = {
     "jp2": lambda: encode(blocks(), "JPEG2000"),
     "j2k": lambda: encode(blocks(), "JPEG2000", no_jp2=True),
     "mpo": mpo,
+    "big TIFF": lambda: encode(blocks(), "TIFF", big_tiff=True),
     **{name: partial(encode, blocks(), name) for name in ("PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG")},
 }
 
@@ -72,6 +73,15 @@ def test_a_picture_is_read_by_its_content(name: str) -> None:
     corner = pixels_of(data)[4, 4]
     expected = (220, 20, 20) if name not in ("netpbm P1", "netpbm P2", "netpbm P4", "netpbm P5") else None
     assert expected is None or np.abs(corner.astype(int) - expected).max() < 40
+
+
+def test_a_bitmap_without_a_file_header_is_read() -> None:
+    data = encode(blocks(), "DIB")
+    assert read_header(data) == Header(48, 32, "DIB")
+    assert np.array_equal(pixels_of(data), np.asarray(blocks()))
+    for beginning in (1, 2, 4, 20):
+        with pytest.raises(ImageError):
+            read_header(data[:beginning])
 
 
 def test_16_bits_of_netpbm_are_a_ramp() -> None:
