@@ -31,7 +31,7 @@ def found(library: Path, report: Mapping[str, Any]) -> list[str]:
 
 
 def fates(rows: Mapping[str, str], counted: Mapping[str, int]) -> list[str]:
-    return sorted(f"{name!a} {fate}" for name, fate in (rows | counted).items())
+    return sorted(f"{name!a} {fate}" for name, fate in {**rows, **counted}.items())
 
 
 def test_every_odd_file_has_the_fate_that_is_written_down(imgrec: Imgrec, tmp_path: Path, library: Path) -> None:

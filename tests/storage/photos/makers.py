@@ -3,15 +3,20 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFilter
 
 from tests.flows.nasty import encode
 from tests.storage import icc
 from tests.storage.raw_files import dng
+
+Floats = NDArray[np.float64]
 
 
 @cache
@@ -41,7 +46,7 @@ def white_art(number: int, colour: int = 255) -> Image.Image:
     return art
 
 
-DEEP = {
+DEEP: dict[str, Callable[[Floats], NDArray[Any]]] = {
     "floats to 65535": lambda ramp: (ramp * 65_535).astype(np.float32),
     "floats of temperatures": lambda ramp: (ramp * 60 - 30).astype(np.float32),
     "floats of an HDR picture": lambda ramp: (ramp * 4).astype(np.float32),
@@ -53,7 +58,7 @@ DEEP = {
 }
 
 
-def deep_tiff(values: np.ndarray) -> bytes:
+def deep_tiff(values: NDArray[Any]) -> bytes:
     """Also of unsigned integers of 32 and signed ones of 16 bits, which Pillow reads and does not write."""
     if values.dtype not in (np.uint32, np.int16):
         return encode(Image.fromarray(values), "TIFF")
