@@ -33,6 +33,7 @@ from tests.storage.photos.makers import (
     white_art,
     with_chunk,
 )
+from tests.storage.pictures import backdate
 from tests.storage.raw_files import dng
 
 OK, EMPTY, CORRUPT, NO_IMAGE, TOO_LARGE, UNREADABLE = (
@@ -75,6 +76,7 @@ def write(folder: Path, files: Mapping[str | bytes, Odd]) -> None:
             odd.made(path)
         else:
             path.write_bytes(odd.made)
+            backdate(path)
 
 
 def _in(folder: str, files: Mapping[str, bytes], fate: str = OK) -> Files:
@@ -350,6 +352,7 @@ def _huge() -> Files:
 def _sparse(size: int, path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(size)
+    backdate(path)
 
 
 if __name__ == "__main__":
