@@ -25,7 +25,7 @@ from imgrec.storage.photos.raw import develop, is_raw, preview_of, raw_size
 from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000", "DIB")
 ORIENTATION_TAG = 0x0112
 # A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
@@ -188,7 +188,7 @@ def _unidentified(data: bytes) -> ImageError:
     """Tell a damaged header from other content: Pillow says of both that it cannot identify them."""
     for name in _formats():
         factory, accept = Image.OPEN[name]
-        if accept is None or accept(data[:16]) is not True:
+        if accept is None or accept(data[:16].ljust(16, b"\0")) is not True:
             continue
         try:
             factory(io.BytesIO(data), "").close()

@@ -33,8 +33,9 @@ EXTRAS = (HEIF, JXL, RAW)
 # Of a file without a suffix, what it has to begin with to be read at all: an offset and bytes.
 _BEGINS = (
     (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
-    (0, b"\xff\x4f\xff\x51"), (4, b"jP  \r\n\x87\n"), (4, b"JXL \r\n\x87\n"), (0, b"FUJIFILMCCD-RAW"), (0, b"IIRO"),
-    (0, b"IIRS"), (0, b"MMOR"), (0, b"IIU\0"), (0, b"FOVb"), (0, b"\0MRM"), (6, b"HEAPCCDR"),
+    (0, b"II+\0"), (0, b"MM\0+"), (0, b"\xff\x4f\xff\x51"), (4, b"jP  \r\n\x87\n"), (4, b"JXL \r\n\x87\n"),
+    (0, b"FUJIFILMCCD-RAW"), (0, b"IIRO"), (0, b"IIRS"), (0, b"MMOR"), (0, b"IIU\0"), (0, b"FOVb"), (0, b"\0MRM"),
+    (6, b"HEAPCCDR"),
 )  # fmt: skip
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PICTURE_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis", b"crx ")

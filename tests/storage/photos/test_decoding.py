@@ -1,6 +1,5 @@
 """Bytes of an image file → pixels, or a status and a reason."""
 
-import io
 import os
 import struct
 import warnings
@@ -15,12 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, features
+from PIL import Image, features
 
 from imgrec.storage.errors import ImageError
 from imgrec.storage.photos.decoding import ORIENTATION_TAG, Header, decode, read_header
 from imgrec.storage.photos.formats import photo_suffixes
 from imgrec.storage.photos.paths import printable
+from tests.flows.nasty import encode
+from tests.storage.photos.makers import DEEP, blocks, deep_tiff, heif_is_written, white_art
 
 MIN_SIDE = 448
 MAX_MEGAPIXELS = 256.0
@@ -56,37 +57,12 @@ def status_of(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> str:
     return caught.value.status
 
 
-def encode(picture: Image.Image, format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-@cache
-def blocks(width: int = 48, height: int = 32) -> Image.Image:
-    """A picture whose eight orientations all differ, in large areas that survive lossy compression."""
-    picture = Image.new("RGB", (width, height), (250, 250, 250))
-    picture.paste((220, 20, 20), (0, 0, width // 2, height // 2))
-    picture.paste((20, 20, 220), (width // 2, 0, width, height // 2))
-    picture.paste((20, 160, 20), (0, height // 2, width // 2, height))
-    return picture
-
-
 def grey_ramp(dtype: type[np.generic]) -> Image.Image:
     """16 × 16 pixels from 0 to 65,280 in steps of 256, which are the grey values 0 … 254 of 8 bits."""
     return Image.fromarray(np.arange(0, 65_536, 256).reshape(16, 16).astype(dtype))
 
 
 RAMP_IN_8_BITS = np.round(np.arange(0, 65_536, 256) * (255 / 65_535)).astype(np.uint8).reshape(16, 16)
-
-
-def heif_is_written() -> bool:
-    if find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    return bool(pillow_heif.libheif_info()["encoders"])
 
 
 LOSSLESS: dict[str, dict[str, object]] = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}, "GIF": {}}
@@ -185,14 +161,6 @@ def test_one_transparent_colour_lies_over_white(mode: str) -> None:
     assert (pixels_of(data) == 255).all()
 
 
-def white_art(number: int, colour: int = 255) -> Image.Image:
-    mask = Image.new("L", (64, 64), 0)
-    mask.paste(255, (8 + 4 * number, 8, 40, 20 + 4 * number))
-    art = Image.new("RGBA", mask.size, (colour, colour, colour, 0))
-    art.putalpha(mask.filter(ImageFilter.GaussianBlur(2)))
-    return art
-
-
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_white_art_on_transparency_shows(mode: str) -> None:
     arts = [white_art(1), white_art(4)]
@@ -262,38 +230,6 @@ def test_16_bits_of_the_other_byte_order_are_the_same() -> None:
 def test_floats_are_scaled(top: float) -> None:
     ramp = np.linspace(0, top, 256, dtype=np.float32).reshape(16, 16)
     assert np.array_equal(pixels_of(encode(Image.fromarray(ramp), "TIFF"))[..., 0].reshape(-1), np.arange(256))
-
-
-DEEP = {
-    "floats to 65535": lambda ramp: (ramp * 65_535).astype(np.float32),
-    "floats of temperatures": lambda ramp: (ramp * 60 - 30).astype(np.float32),
-    "floats of an HDR picture": lambda ramp: (ramp * 4).astype(np.float32),
-    "small floats": lambda ramp: (ramp * 1e9 + 1e9).astype(np.float32),
-    "all of int32": lambda ramp: (ramp * (2**32 - 1) - 2**31).astype(np.int32),
-    "large int32": lambda ramp: (ramp * (2**31 - 1)).astype(np.int32),
-    "all of uint32": lambda ramp: (ramp * (2**32 - 1)).astype(np.uint32),
-    "all of int16": lambda ramp: (ramp * 65_535 - 32_768).astype(np.int16),
-}
-
-
-def deep_tiff(values: np.ndarray) -> bytes:
-    """Also of unsigned integers of 32 and signed ones of 16 bits, which Pillow reads and does not write."""
-    if values.dtype not in (np.uint32, np.int16):
-        return encode(Image.fromarray(values), "TIFF")
-    bits = values.itemsize * 8
-    data = bytearray(encode(Image.fromarray(values.astype(np.int32)), "TIFF"))
-    tags = struct.unpack_from("<I", data, 4)[0] + 2
-    for place in range(tags, tags + 12 * struct.unpack_from("<H", data, tags - 2)[0], 12):
-        tag = struct.unpack_from("<H", data, place)[0]
-        if tag == 258:  # bits
-            struct.pack_into("<H", data, place + 8, bits)
-        elif tag == 339:  # kind of numbers
-            struct.pack_into("<H", data, place + 8, 1 if values.dtype == np.uint32 else 2)
-        elif tag == 273:  # where the pixels are
-            struct.pack_into("<I", data, place + 8, len(data))
-        elif tag == 279:
-            struct.pack_into("<I", data, place + 8, values.nbytes)
-    return bytes(data) + values.tobytes()
 
 
 @pytest.mark.parametrize("kind", DEEP)

@@ -29,7 +29,9 @@ from imgrec.storage.photos.formats import (
 from imgrec.storage.photos.jxl import jxl_size
 from imgrec.storage.photos.walk import WalkReport, walk_photos
 from imgrec.storage.registry.failures import forget_failures, list_retryable
-from tests.storage.photos.test_decoding import blocks, encode, pixels_of
+from tests.flows.nasty import encode
+from tests.storage.photos.makers import CONTENTS, blocks, mpo, netpbm
+from tests.storage.photos.test_decoding import pixels_of
 from tests.storage.pictures import Photos
 from tests.storage.raw_files import dng
 
@@ -53,27 +55,12 @@ def forget() -> None:
     images._formats.cache_clear()
 
 
-def netpbm(kind: str) -> bytes:
-    """The picture of `blocks` in one of the six formats of netpbm, those of text too."""
-    mode = {"1": "1", "2": "L", "3": "RGB", "4": "1", "5": "L", "6": "RGB"}[kind[1]]
-    binary = encode(blocks().convert(mode), "PPM")
-    if kind in ("P4", "P5", "P6"):
-        return binary
-    values = np.asarray(blocks().convert(mode)).astype(int).ravel()
-    if kind == "P1":
-        return b"P1 48 32\n" + b" ".join(b"%d" % (1 - value) for value in values)
-    return kind.encode() + b"\n# of text\n48 32\n255\n" + b" ".join(b"%d" % value for value in values)
-
-
-def mpo() -> bytes:
-    return encode(blocks(), "MPO", quality=95, save_all=True, append_images=[blocks()])
-
-
 MADE: dict[str, Callable[[], bytes]] = {
     **{f"netpbm {kind}": partial(netpbm, kind) for kind in ("P1", "P2", "P3", "P4", "P5", "P6")},
     "jp2": lambda: encode(blocks(), "JPEG2000"),
     "j2k": lambda: encode(blocks(), "JPEG2000", no_jp2=True),
     "mpo": mpo,
+    "big TIFF": lambda: encode(blocks(), "TIFF", big_tiff=True),
     **{name: partial(encode, blocks(), name) for name in ("PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG")},
 }
 
@@ -86,6 +73,15 @@ def test_a_picture_is_read_by_its_content(name: str) -> None:
     corner = pixels_of(data)[4, 4]
     expected = (220, 20, 20) if name not in ("netpbm P1", "netpbm P2", "netpbm P4", "netpbm P5") else None
     assert expected is None or np.abs(corner.astype(int) - expected).max() < 40
+
+
+def test_a_bitmap_without_a_file_header_is_read() -> None:
+    data = encode(blocks(), "DIB")
+    assert read_header(data) == Header(48, 32, "DIB")
+    assert np.array_equal(pixels_of(data), np.asarray(blocks()))
+    for beginning in (1, 2, 4, 20):
+        with pytest.raises(ImageError):
+            read_header(data[:beginning])
 
 
 def test_16_bits_of_netpbm_are_a_ramp() -> None:
@@ -163,13 +159,6 @@ def test_files_of_a_missing_extra_are_left_unread_and_name_it(photos: Photos) ->
         "1 .jxl left: `pip install 'image-recommender[jxl]'` reads such files",
         "1 .dng left: `pip install 'image-recommender[raw]'` reads such files",
     ]
-
-
-CONTENTS = {
-    "heif": b"\0\0\0 ftypheic\0\0\0\0mif1heic" + bytes(99),
-    "jxl": b"\xff\x0a" + bytes(99),
-    "raw": dng(blocks()),
-}
 
 
 @pytest.mark.usefixtures("without_extras")

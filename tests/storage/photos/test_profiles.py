@@ -1,7 +1,5 @@
 """Colour profiles inside of pictures: what they mean is what is decoded, where a library wants that."""
 
-import io
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -12,22 +10,10 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.decoding_alone import decode_safely
 from tests.flows.nasty import encode
 from tests.storage import icc
+from tests.storage.photos.makers import SRGB, scene, twin_of
 
 PROFILES = {"P3": icc.DISPLAY_P3, "Adobe RGB": icc.ADOBE_RGB, "ProPhoto": icc.PROPHOTO}
-SRGB = icc.rgb_profile(*icc.SRGB)
 P3 = icc.rgb_profile(*icc.DISPLAY_P3)
-
-
-def scene(width: int = 96, height: int = 64) -> Image.Image:
-    """Soft colours, which every profile has."""
-    random = np.random.default_rng(0).integers(30, 226, (4, 6, 3), np.uint8)
-    return Image.fromarray(random).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def twin_of(made: Image.Image, profile: bytes) -> Image.Image:
-    """The same colours by the numbers that they have in a profile."""
-    source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (SRGB, profile))
-    return ImageCms.buildTransform(source, target, "RGB", "RGB").apply(made)
 
 
 def pixels_of(data: bytes, icc_profiles: str = "srgb") -> NDArray[np.int64]:

@@ -1,8 +1,6 @@
 """What is damaged in a picture's file and cannot harm its pixels costs no picture; what can, does."""
 
 import os
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,10 +9,7 @@ from PIL import Image
 from imgrec.storage.errors import ImageError
 from imgrec.storage.photos.decoding import ORIENTATION_TAG, decode, read_header
 from tests.flows.nasty import encode, noise, picture
-
-MEGABYTE = 2**20
-LARGE = bytes(3 * MEGABYTE)
-HUGE = bytes(40 * MEGABYTE)
+from tests.storage.photos.makers import HARMLESS, with_chunk
 
 
 def pixels_of(data: bytes) -> np.ndarray:
@@ -28,32 +23,6 @@ def status_of(data: bytes) -> str:
     except ImageError as error:
         return error.status
     return "ok"
-
-
-def chunk(kind: bytes, content: bytes, checksum: int | None = None) -> bytes:
-    right = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", right if checksum is None else checksum)
-
-
-def with_chunk(png: bytes, made: bytes, before: bytes = b"IDAT") -> bytes:
-    place = png.index(before) - 4
-    return png[:place] + made + png[place:]
-
-
-HARMLESS = {
-    "a large text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(LARGE)),
-    "a huge text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(HUGE)),
-    "a large XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(LARGE)),
-    "a huge XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(HUGE)),
-    "a large profile": chunk(b"iCCP", b"profile\0\0" + zlib.compress(LARGE)),
-    "a huge profile": chunk(b"iCCP", b"profile\0\0" + zlib.compress(HUGE)),
-    "a profile that is none": chunk(b"iCCP", b"no end"),
-    "a compression that is none": chunk(b"zTXt", b"Comment\0\7" + b"text"),
-    "a text with a bad checksum": chunk(b"tEXt", b"Comment\0text", checksum=1),
-    "transparency with a bad checksum": chunk(b"tRNS", bytes(6), checksum=1),
-    "a resolution that is too short": chunk(b"pHYs", b"\0"),
-    "many texts": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(15 * MEGABYTE))) * 5,
-}
 
 
 @pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
