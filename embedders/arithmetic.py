@@ -22,5 +22,5 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _pools() -> ThreadpoolController:
-    """The libraries that are loaded at the first call, numpy's among them; to look for later ones takes milliseconds."""
+    """Those loaded at the first call, numpy's among them; to look for later ones each time takes milliseconds."""
     return ThreadpoolController()
