@@ -78,7 +78,7 @@ class Ingest:
         with Registry.open_for_writing(library.registry_path) as registry:
             with self.timed("failed"):
                 list_retryable(registry, {"max_megapixels": 256, "decode_timeout_s": 60})
-            with self.timed("scan"), patch.object(scan, "walk_photos", lambda root, report: self.walk()):
+            with self.timed("scan"), patch.object(scan, "walk_photos", lambda *_: self.walk()):
                 scan.scan_photos(registry, Path(library.images_root), Prober(), 0.5, 60)
             self.seconds["scan"] -= self.walk_s
             with self.timed("shards"):
