@@ -15,7 +15,8 @@ from benchmarks.harness import Metric, call_fresh, peak_bytes, report, scratch, 
 
 def ingest_without_index(photos: str, library: str) -> dict[str, float]:
     """Run the flow in this process, its index stage left out; return the peak before that stage, and its seconds."""
-    from imgrec.flows import ingest_images as module
+    from imgrec.flows.ingest_images import ingest_images
+    from imgrec.flows.pipeline import ingesting
 
     peaks = []
 
@@ -23,8 +24,8 @@ def ingest_without_index(photos: str, library: str) -> dict[str, float]:
         peaks.append(peak_bytes())
         return {}
 
-    with patch.object(module, "index_stage", skip):
-        done = module.ingest_images(Path(photos), Path(library), ["color"])
+    with patch.object(ingesting, "index_stage", skip):
+        done = ingest_images(Path(photos), Path(library), ["color"])
     return {"peak": peaks[0], "images": done.images["ok"], "seconds": done.seconds["scan"] + done.seconds["embed"]}
 
 
