@@ -29,7 +29,7 @@ from imgrec.embedders.base import Embedder
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.search.fusion import default_indexes, index_members
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.storage.library import Library, create_library, open_library
 from imgrec.storage.mirror import mirror_shards
 from imgrec.storage.registry.registry import Registry

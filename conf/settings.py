@@ -150,9 +150,19 @@ class Settings(BaseSettings):
         min_length=1,
         description="indexes to build beside those that are there; default: one per modality, and all combined",
     )
-    hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
+    index_type: Literal["auto", "exact", "graph", "inverted", "hnsw"] = Field(
+        "auto",
+        description="kind of index: exact search, a graph over reduced rows, inverted lists, HNSW over whole vectors; "
+        "auto takes the first that reaches `target_recall`",
+    )
+    target_recall: float = Field(
+        0.99, ge=0.5, le=1, description="recall@10 that an index is tuned to, measured on its own vectors"
+    )
+    hnsw_m: int = Field(16, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
-    ef_search: int = Field(64, ge=1, le=100_000, description="HNSW: candidates at searching")
+    ef_search: int | None = Field(
+        None, ge=1, le=100_000, description="candidates at searching; default: as many as `target_recall` takes"
+    )
     index_batch_size: int = Field(16_384, ge=256, description="vectors read at a time for an index; never over 64 MB")
     recall_sample: int = Field(200, ge=0, le=100_000, description="queries of the recall measurement; 0: none")
 

@@ -7,7 +7,7 @@ import numpy as np
 from imgrec.embedders.base import EmbedderSpec
 from imgrec.search.errors import IndexNotFoundError
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import canonical_name, combined_name, named_modalities
 
 # Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).

@@ -16,7 +16,7 @@ from imgrec.embedders.work.faults import Refused
 from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.library import Library

@@ -11,14 +11,14 @@ from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
 from imgrec.search.fusion import combine
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import in_order
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
 from imgrec.storage.library import Library, open_library
-from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.registry_pool import RegistryPool
 
 
@@ -122,16 +122,17 @@ class Searcher:
         if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
-        return self._hits(current, vectors, top_k)
+        with self._registries.reader() as registry:
+            return self._hits(current, ExactScores(registry, current.members), vectors, top_k)
 
     def _ef_of(self, current: OpenIndex) -> int:
-        return self._ef_search or current.manifest.parameters["ef_search"]
+        return self._ef_search or current.manifest.ef_search
 
-    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current))
+    def _hits(self, current: OpenIndex, exact: ExactScores, vectors: Vectors, top_k: int) -> list[list[Hit]]:
+        _, ids = current.reader.search(vectors, top_k + SPARE, self._ef_of(current))
+        scores, ids = rescore(exact, vectors, ids, top_k)
         id_rows = ids.tolist()
-        with self._registries.reader() as registry:
-            paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
+        paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
         root = f"{current.library.images_root.rstrip('/')}/"
         only = current.members[0].modality if len(current.members) == 1 else None
         return [
@@ -145,7 +146,10 @@ class Searcher:
 
     def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
         started = time.perf_counter()
-        hits = self._hits(current, _combine(current.members, query), top_k)[0]
+        with self._registries.reader() as registry:
+            exact = ExactScores(registry, current.members)
+            hits = self._hits(current, exact, _combine(current.members, query), top_k)[0]
+            hits = _with_scores(current, exact, query, hits)
         return Answer(
             query=query.text,
             root=current.library.images_root,
@@ -153,25 +157,25 @@ class Searcher:
             index=current.folder.name,
             version=current.manifest.version,
             ef_search=self._ef_of(current),
-            hits=tuple(self._with_scores(current, query, hits)),
+            hits=tuple(hits),
             decode_ms=query.decode_ms,
             embed_ms=query.embed_ms,
             search_ms=(time.perf_counter() - started) * 1e3,
         )
 
-    def _with_scores(self, current: OpenIndex, query: Query, hits: list[Hit]) -> list[Hit]:
-        """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-        modalities = {*(member.modality for member in current.members), *query.vectors}
-        missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
-        if not missing:
-            return hits
-        ids = [hit.id for hit in hits]
-        with self._registries.reader() as registry:
-            scores = {modality: _score(registry, current, query, modality, ids) for modality in missing}
-        return [
-            hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
-            for hit in hits
-        ]
+
+def _with_scores(current: OpenIndex, exact: ExactScores, query: Query, hits: list[Hit]) -> list[Hit]:
+    """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
+    modalities = {*(member.modality for member in current.members), *query.vectors}
+    missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
+    if not missing:
+        return hits
+    ids = [hit.id for hit in hits]
+    scores = {modality: _score(current, exact, query, modality, ids) for modality in missing}
+    return [
+        hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
+        for hit in hits
+    ]
 
 
 def _combine(members: Sequence[Member], query: Query) -> Vectors:
@@ -188,13 +192,13 @@ def _combine(members: Sequence[Member], query: Query) -> Vectors:
 
 
 def _score(
-    registry: Registry, current: OpenIndex, query: Query, modality: str, ids: Sequence[int]
+    current: OpenIndex, exact: ExactScores, query: Query, modality: str, ids: Sequence[int]
 ) -> dict[int, float | None]:
     """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
     scores: dict[int, float | None] = dict.fromkeys(ids)
     if (vector := query.vectors.get(modality)) is None:
         return scores
-    stored = registry.vectors(modality, current.queries.fingerprints[modality], ids)
+    stored = exact.vectors(modality, current.queries.fingerprints[modality], ids)
     return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
 

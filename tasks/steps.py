@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 
 from imgrec.embedders.work.worker import embed_chunk
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
-from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.search.indexes.updating import IndexReport, update_index
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.mirror import adopt_shards, merge_small_shards, mirror_shards
 from imgrec.storage.registry.failures import forget_failures

@@ -18,8 +18,8 @@ from typing import Any
 from imgrec.embedders.catalogue import model_files
 from imgrec.search.errors import BackupError, IndexDamagedError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, published_indexes
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
-from imgrec.search.indexes.updating import IndexParameters
 from imgrec.search.upkeep.doctor import examine
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.machine.atomic import atomic_path, remove_stale_temporaries, write_atomic

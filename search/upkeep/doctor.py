@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.upkeep.check_indexes import IndexChecks
 from imgrec.search.upkeep.check_registry import (
     LOST_REGISTRY,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from imgrec.conf.settings import Settings
 from imgrec.flows.pipeline import ingesting
 from imgrec.search.indexes.layout import IndexFolder, Member
-from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.search.indexes.parameters import IndexParameters
+from imgrec.search.indexes.updating import IndexReport, update_index
 from imgrec.storage.library import DEFAULT_MODELS_ROOT, Library
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
@@ -26,7 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Vectors = NDArray[np.float32]
 
-PARAMETERS = IndexParameters(hnsw_m=32, ef_construction=100, ef_search=64, index_batch_size=1_024, recall_sample=50)
+PARAMETERS = IndexParameters(hnsw_m=32, ef_construction=100, ef_search=64, index_batch_size=1_024, recall_sample=50, index_type="graph")
 FINGERPRINT = "f" * 16
 
 
