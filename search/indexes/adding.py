@@ -21,7 +21,7 @@ from imgrec.search.indexes.segment import build_segment, open_segment
 from imgrec.search.indexes.vectors import Ids, Mask
 
 # A segment takes rows until it has so many, by kind: a graph is quick to search at any size, exact search is not.
-FULL_ROWS = {"graph": 8_192, "hnsw": 8_192, "exact": 2_048}
+FULL_ROWS = {"graph": 8_192, "graph-only": 8_192, "hnsw": 8_192, "exact": 2_048}
 # So many segments of about a size merge; the next size is so many times as large.
 MERGE_FACTOR = 4
 
@@ -93,7 +93,6 @@ class _Adding:
             expected=len(added),
             hnsw_m=self._parameters.hnsw_m,
             ef_construction=self._parameters.ef_construction,
-            with_rows=len(source.members) == 1,
             like=self._large if kind == self._small else None,
             base=None if base is None else self._dir(base.name),
         )

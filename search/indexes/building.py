@@ -74,9 +74,7 @@ def build_index(folder: IndexFolder, source: Source, parameters: IndexParameters
     rows keep the neighbours; inverted lists; else exact search after all.
     """
     ids, vectors = source.sample()
-    training = Training(
-        vectors, len(source.live), parameters.hnsw_m, parameters.ef_construction, with_rows=len(source.members) == 1
-    )
+    training = Training(vectors, len(source.live), parameters.hnsw_m, parameters.ef_construction)
     truth = _truth(ids, vectors, parameters.recall_sample)
     tried: list[str] = []
     for kind, why in _kinds(source, training, parameters):
@@ -87,7 +85,7 @@ def build_index(folder: IndexFolder, source: Source, parameters: IndexParameters
         draft = folder.new_manifest(source.members, {}, {}, [entry], Made(kind, "", 0, None))
         tuned = tune(open_version(folder, draft), ExactScores(source.registry, source.members), truth, parameters)
         reached = tuned.recall is None or tuned.recall >= parameters.target_recall
-        if reached or parameters.index_type != "auto" or kind == "exact":
+        if reached or parameters.index_type != "auto" or kind in ("exact", "graph-only"):
             return entry, _made(kind, why, tuned, tried, parameters)
         tried.append(f"{kind} finds {tuned.recall:.3f} of the nearest at best")
         folder.remove_segment(name)
@@ -102,13 +100,13 @@ def outgrows(manifest: Manifest, live: int, parameters: IndexParameters) -> bool
 
 def _kinds(source: Source, training: Training, parameters: IndexParameters) -> Iterator[tuple[str, str]]:
     """The kinds to try, and the reason for each."""
+    if len(source.members) > 1:
+        yield "graph-only", "the rows of a combination lie in its modalities' indexes, which give candidates too"
+        return
     if parameters.index_type != "auto":
         yield parameters.index_type, "asked for"
         return
     count = len(source.live)
-    if len(source.members) > 1:
-        yield "graph", "a combination's candidates come from its modalities' indexes too"
-        return
     if count < EXACT_BELOW:
         yield "exact", f"{count:,} vectors are compared one by one in no time"
         return

@@ -46,7 +46,7 @@ class Reduction:
 
     def write(self, path: Path) -> None:
         with open(path, "wb") as file:
-            np.savez(file, matrix=self.matrix, offset=self.offset)
+            np.save(file, np.column_stack([self.matrix, self.offset]))
 
 
 def train_reduction(sample: Vectors, dim: int) -> Reduction:
@@ -74,14 +74,12 @@ def read_reduction(path: Path) -> Reduction:
 
     Raises:
         IndexDamagedError: it is something else.
-        FileNotFoundError: there is none.
+        OSError: it cannot be read.
     """
     try:
-        with np.load(path) as arrays:
-            return Reduction(arrays["matrix"], arrays["offset"])
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        both = np.load(path)
+        return Reduction(np.ascontiguousarray(both[:, :-1], np.float32), np.ascontiguousarray(both[:, -1], np.float32))
+    except (ValueError, TypeError, IndexError, EOFError) as error:
         raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
 
 

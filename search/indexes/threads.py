@@ -11,7 +11,7 @@ SEVERAL = 16
 
 @contextmanager
 def one_thread_for(queries: int) -> Iterator[None]:
-    """Let this thread, and no other, be the only one of FAISS's for a few queries (OpenMP keeps the number by thread)."""
+    """Search a few queries by this thread alone; OpenMP keeps the number of threads for each thread."""
     if queries >= SEVERAL:
         yield
         return

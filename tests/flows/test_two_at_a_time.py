@@ -21,7 +21,7 @@ from tests.flows.launcher import Launcher, wait_until_gone
 
 OPTIONS = [option for modality in MODALITIES for option in ("--modality", modality)]
 # So that there is something to merge, to add and to publish all the time.
-BUSY = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.updating.ALWAYS_REBUILD_BELOW": 0}
+BUSY = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.adding.MERGE_FACTOR": 2}
 
 
 @pytest.fixture

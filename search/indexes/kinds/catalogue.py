@@ -3,11 +3,11 @@
 from imgrec.search.errors import IndexDamagedError
 from imgrec.search.indexes.kinds.exact import Exact
 from imgrec.search.indexes.kinds.floats import Flat, Hnsw
-from imgrec.search.indexes.kinds.graph import Graph
+from imgrec.search.indexes.kinds.graph import Graph, GraphOnly
 from imgrec.search.indexes.kinds.inverted import Inverted
 from imgrec.search.indexes.kinds.kind import Kind
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Exact(), Graph(), Inverted(), Hnsw(), Flat())}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Exact(), Graph(), GraphOnly(), Inverted(), Hnsw(), Flat())}
 
 
 def kind_of(name: str) -> Kind:

@@ -56,7 +56,6 @@ class OpenExact(OpenSegment):
 
 class Exact(Kind):
     name = "exact"
-    files = (ROWS,)
 
     def builder(self, folder: Path, training: Training) -> Builder:
         return ExactBuilder(folder, training)

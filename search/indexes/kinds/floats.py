@@ -74,7 +74,6 @@ class OpenFloats(OpenSegment):
 
 class Hnsw(Kind):
     name = "hnsw"
-    files = (INDEX,)
 
     def builder(self, folder: Path, training: Training) -> Builder:
         return HnswBuilder(folder, training)
@@ -85,7 +84,6 @@ class Hnsw(Kind):
 
 class Flat(Kind):
     name = "flat"
-    files = (INDEX,)
 
     def builder(self, folder: Path, training: Training) -> Builder:
         raise NotImplementedError("flat segments are only read: exact ones are written instead")

@@ -21,7 +21,7 @@ from imgrec.search.indexes.vectors import Mask, Offsets, Vectors
 from imgrec.search.indexes.writing import write_faiss
 
 GRAPH = "graph.faiss"
-REDUCTION = "reduction.npz"
+REDUCTION = "reduction.npy"
 REDUCED_DIM = 256
 # Rows added to a graph at once: its threads wait for each other at the end of each, and it takes 1 KB a row meanwhile.
 ROWS_AT_ONCE = 131_072
@@ -30,13 +30,13 @@ ROWS_AT_ONCE = 131_072
 class GraphBuilder(Builder):
     """Builds a graph, and the rows beside it, if there are to be any."""
 
-    def __init__(self, folder: Path, training: Training) -> None:
+    def __init__(self, folder: Path, training: Training, with_rows: bool) -> None:
         self._folder = folder
         if training.like is None:
             self._reduction = train_reduction(training.sample, REDUCED_DIM)
         else:
             self._reduction = read_reduction(training.like / REDUCTION)
-        self._rows = ExactBuilder(folder, training) if training.with_rows else None
+        self._rows = ExactBuilder(folder, training) if with_rows else None
         self._graph = _begin_graph(self._reduction.dim, training)
         self._waiting: list[NDArray[np.int8]] = []
 
@@ -113,16 +113,32 @@ class OpenGraph(OpenSegment):
 
 
 class Graph(Kind):
+    """A graph and rows."""
+
     name = "graph"
-    files = (GRAPH, REDUCTION)
 
     def builder(self, folder: Path, training: Training) -> Builder:
-        return GraphBuilder(folder, training)
+        return GraphBuilder(folder, training, with_rows=True)
 
     def open(self, folder: Path) -> OpenSegment:
-        graph = faiss.read_index(os.fspath(folder / GRAPH), faiss.IO_FLAG_MMAP_IFC)
-        rows = Rows.open(folder / ROWS) if (folder / ROWS).exists() else None
-        return OpenGraph(graph, read_reduction(folder / REDUCTION), rows)
+        return _open(folder, Rows.open(folder / ROWS))
+
+
+class GraphOnly(Kind):
+    """A graph without rows: a combination's, whose modalities' indexes have them."""
+
+    name = "graph-only"
+
+    def builder(self, folder: Path, training: Training) -> Builder:
+        return GraphBuilder(folder, training, with_rows=False)
+
+    def open(self, folder: Path) -> OpenSegment:
+        return _open(folder, None)
+
+
+def _open(folder: Path, rows: Rows | None) -> OpenGraph:
+    graph = faiss.read_index(os.fspath(folder / GRAPH), faiss.IO_FLAG_MMAP_IFC)
+    return OpenGraph(graph, read_reduction(folder / REDUCTION), rows)
 
 
 def _begin_graph(dim: int, training: Training) -> faiss.Index:

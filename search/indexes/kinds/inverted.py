@@ -31,18 +31,16 @@ _SEED = 5
 class InvertedBuilder(Builder):
     def __init__(self, folder: Path, training: Training) -> None:
         self._path = folder / LISTS
-        self._rows = ExactBuilder(folder, training) if training.with_rows else None
+        self._rows = ExactBuilder(folder, training)
         self._index = _train(training)
 
     def add(self, vectors: Vectors) -> None:
-        if self._rows is not None:
-            self._rows.add(vectors)
+        self._rows.add(vectors)
         self._index.add(vectors)
 
     def finish(self) -> None:
         write_faiss(self._path, self._index)
-        if self._rows is not None:
-            self._rows.finish()
+        self._rows.finish()
 
 
 class OpenInverted(OpenSegment):
@@ -80,7 +78,6 @@ class OpenInverted(OpenSegment):
 
 class Inverted(Kind):
     name = "inverted"
-    files = (LISTS, ROWS)
 
     def builder(self, folder: Path, training: Training) -> Builder:
         return InvertedBuilder(folder, training)

@@ -5,7 +5,6 @@ written once, and are mapped into memory by readers.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,16 +20,15 @@ NO_ROW = -1
 class Training:
     """What a build knows before it sees all vectors.
 
-    `sample` is (N, dim) of them; `expected` is about how many come. `with_rows` is False for a combination, whose rows
-    lie in the indexes of its modalities. `like` is the folder of a segment whose ranges and reduction the new one
-    takes, instead of learning its own from the sample, and `base` that of one whose rows it begins with.
+    `sample` is (N, dim) of them; `expected` is about how many come. `like` is the folder of a segment whose ranges and
+    reduction the new one takes, instead of learning its own from the sample, and `base` that of one whose rows it
+    begins with.
     """
 
     sample: Vectors
     expected: int
     hnsw_m: int
     ef_construction: int
-    with_rows: bool = True
     like: Path | None = None
     base: Path | None = None
 
@@ -90,10 +88,9 @@ class OpenSegment(ABC):
 
 
 class Kind(ABC):
-    """One kind of segment. `files` are those that it writes beside the ids."""
+    """One kind of segment."""
 
     name: ClassVar[str]
-    files: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def builder(self, folder: Path, training: Training) -> Builder:
@@ -115,6 +112,3 @@ def as_cosines(distances: Vectors, offsets: Offsets) -> Vectors:
     if (offsets[:, -1] < 0).any():
         distances[offsets < 0] = -np.inf
     return distances
-
-
-Opener = Callable[[Path], OpenSegment]

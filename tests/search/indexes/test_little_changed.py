@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgrec.search.indexes import updating as index
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.updating import settle_indexes
@@ -59,7 +58,6 @@ def test_no_statement_reads_all_images(tmp_path: Path, monkeypatch: pytest.Monke
     library = create_library(tmp_path / "library", tmp_path / "photos", ("color", "sift"), SETTINGS)
     with Registry.open_for_writing(tmp_path / "unused.sqlite") as registry:
         photos = Photos(tmp_path / "photos", registry)
-    monkeypatch.setattr(index, "ALWAYS_REBUILD_BELOW", 0)
     for number in range(12):
         photos.write(f"{number % 3}/{number}.png", content=noise(number))
     ingest(library)
@@ -78,9 +76,8 @@ def test_no_statement_reads_all_images(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def in_step(vectors: VectorLibrary, monkeypatch: pytest.MonkeyPatch) -> VectorLibrary:
+def in_step(vectors: VectorLibrary) -> VectorLibrary:
     """An index of 60 vectors that is in step with its registry, and grows as large ones do."""
-    monkeypatch.setattr(index, "ALWAYS_REBUILD_BELOW", 0)
     vectors.add(random_rows(60, vectors.dim))
     track(vectors.registry, {"color": FINGERPRINT})
     settle(vectors)
@@ -104,7 +101,7 @@ def test_an_index_in_step_is_compared_with_what_changed(
     def refuse(*_: object) -> None:
         raise AssertionError("it looked at all images")
 
-    monkeypatch.setattr(index, "live_ids", refuse)
+    monkeypatch.setattr(updating, "live_ids", refuse)
     version = in_step.folder.read_manifest().version
     assert settle(in_step) == "unchanged"
     assert in_step.folder.read_manifest().version == version
