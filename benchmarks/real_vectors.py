@@ -2,8 +2,8 @@
 
 The pictures are those of Debian's openclipart-png and tuxpaint-stamps-default (`apt-get install` both) and of installed
 packages. Each gives itself and three crops with fixed seeds: what a library of many takes of the same things holds.
-The vectors lie in .bench/real/<modality>.npy, (4 × pictures, dim) float32, rows of one picture side by side; pictures in
-which a modality finds nothing have rows of zeros. They are made once, in some twenty minutes on two cores.
+The vectors lie in .bench/real/<modality>.npy, (4 × pictures, dim) float32, rows of one picture side by side; pictures
+in which a modality finds nothing have rows of zeros. They are made once, in some ten minutes on two cores.
 """
 
 import multiprocessing
@@ -40,7 +40,7 @@ class PicturesNotInstalledError(LookupError):
 
 
 def real_vectors(modality: str, quick: bool = False) -> Vectors:
-    """The vectors of one modality, (4 × pictures, dim) float32, mapped; with `quick`, of the first thousand pictures."""
+    """The vectors of one modality, (4 × pictures, dim) float32, mapped; `quick`: of the first thousand pictures."""
     path = BENCH / ("real-quick" if quick else "real") / f"{modality}.npy"
     if not path.is_file():
         _make(path.parent, quick)

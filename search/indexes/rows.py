@@ -75,8 +75,8 @@ class RowsWriter:
     def _header(self) -> bytes:
         """What `faiss.write_index` writes before the codes: the last eight bytes are their number."""
         self._rows.ntotal = self._count
-        header: bytes = faiss.serialize_index(self._rows).tobytes()[:-8]
-        return header + (self._count * self._rows.d).to_bytes(8, "little")
+        header: bytes = faiss.serialize_index(self._rows).tobytes()
+        return b"".join([header[:-8], (self._count * self._rows.d).to_bytes(8, "little")])
 
 
 class Rows:
