@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imgrec.storage.errors import CRASHED_DECODER, DECODER_HANGS, OUT_OF_MEMORY, UNREADABLE
 from imgrec.storage.names import vector_table
 from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.database import Database
 from imgrec.storage.registry.migrations import table_names
 from imgrec.storage.shards import FAILED_IN_ONE, OF_ONE_MODALITY
@@ -42,14 +43,17 @@ class Registry(Database):
 
     # Images
 
-    def count_images(self) -> dict[str, int]:
-        """Count images that are ok, failed and missing; each of the counts is of an index."""
-        total, failed, missing = self.connection.execute(
-            """SELECT (SELECT count(*) FROM images),
-                      (SELECT count(*) FROM images WHERE status <> 'ok' AND +missing_since IS NULL),
-                      (SELECT count(*) FROM images WHERE missing_since IS NOT NULL)"""
+    def count_images(self, root: str = "") -> dict[str, int]:
+        """Count images that are ok, failed and missing, of all roots or of one; each of the counts is of an index."""
+        present = "WHERE missing_since IS NULL AND path >= :first AND path < :end" if root else ""
+        of_root = "AND +path >= :first AND +path < :end" if root else ""  # `+`: not by the index of paths
+        count, failed, missing = self.connection.execute(
+            f"""SELECT (SELECT count(*) FROM images {present}),
+                       (SELECT count(*) FROM images WHERE status <> 'ok' AND +missing_since IS NULL {of_root}),
+                       (SELECT count(*) FROM images WHERE missing_since IS NOT NULL {of_root})""",
+            {"first": prefix_of(root), "end": end_of(root)},
         ).fetchone()
-        return {"ok": total - failed - missing, "failed": failed, "missing": missing}
+        return {"ok": count - failed - (0 if root else missing), "failed": failed, "missing": missing}
 
     def failures(self, fingerprints: Iterable[str] = ()) -> Iterator[ImageRow]:
         """Yield the images that are there and cannot be used, and those that an embedder of `fingerprints` fails on."""

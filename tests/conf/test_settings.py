@@ -179,7 +179,9 @@ def test_names_may_be_a_list_or_text(names: object, monkeypatch: pytest.MonkeyPa
         ("modalities", "", "at least 1 item"),
         ("indexes", [], "at least 1 item"),
         ("library", 5, "path"),
-        ("images_root", ["a"], "path"),
+        ("images_root", 5, "path"),
+        ("images_root", [], "path"),
+        ("images_root", ["a", "b"], "name"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_setting_and_what_is_allowed(name: str, value: object, allowed: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import Walking
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
@@ -88,7 +89,10 @@ class Photos:
         """Scan; `read` then has the paths of the files that were opened."""
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
-        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read, on_moved, walking)
+        return scan_photos(
+            self.registry, one_root(self.root), self.reader, max_missing_share, 60, on_read, on_moved, walking,
+            moved=[""] if on_moved else [],
+        )  # fmt: skip
 
     @property
     def read(self) -> list[str]:

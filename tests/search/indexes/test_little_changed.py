@@ -18,9 +18,11 @@ from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.updating import settle_indexes
 from imgrec.storage.library import create_library
 from imgrec.storage.photos.probe import Probe
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import WalkReport, walk_photos
 from imgrec.storage.registry import identity
 from imgrec.storage.registry.changes import track
+from imgrec.storage.registry.comparison import compare
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import FILES_PER_PROBE
 from tests.search.libraries import FINGERPRINT, VectorLibrary, ingest, random_rows
@@ -200,7 +202,9 @@ def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.Monkey
         gone = {photos.ids()["B.png"], max(photos.ids().values())}
         for seed in range(8):
             mixed = [files[i] for i in np.random.default_rng(seed).permutation([*range(len(files)), 0])]
-            comparison = identity.compare(registry.connection, mixed if seed else files, WalkReport())
+            comparison = compare(
+                registry.connection, one_root(photos.root), [("", mixed if seed else files)], WalkReport()
+            )
             rows = registry.connection.execute("SELECT path FROM seen WHERE state IS NULL ORDER BY path").fetchall()
             assert rows == [("a.png",), ("new.png",)]
             found = {row[0] for row in registry.connection.execute("SELECT id FROM gone")}
