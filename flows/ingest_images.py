@@ -1,5 +1,6 @@
 """The main flow: photos in, an up-to-date library out."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from imgrec.tasks.prefect_calls import PrefectCalls
 )
 @skipped_if_locked
 def ingest_images(
-    images_root: Path | dict[str, Path | None] | list[str] | None = None,
+    images_root: Path | Mapping[str, Path | None] | list[str] | None = None,
     library: Path | None = None,
     modalities: list[str] | None = None,
     indexes: list[str] | None = None,

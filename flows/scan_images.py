@@ -1,5 +1,6 @@
 """The first stage as a flow of its own: which photos there are."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from imgrec.tasks.prefect_calls import PrefectCalls
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
 @skipped_if_locked
 def scan_images(
-    images_root: Path | dict[str, Path | None] | list[str] | None = None,
+    images_root: Path | Mapping[str, Path | None] | list[str] | None = None,
     library: Path | None = None,
     modalities: list[str] | None = None,
     photos_moved: bool = False,

@@ -58,20 +58,25 @@ class ScanReport:
 
 
 def preview_scan(
-    registry: Registry, roots: Roots, walking: Walking = Walking(), accept_missing: bool = False
+    registry: Registry,
+    roots: Roots,
+    walking: Walking = Walking(),
+    accept_missing: bool = False,
+    moved: Collection[str] = (),
 ) -> tuple[Comparison, WalkReport]:
     """Say what a scan would find, reading no photo and changing nothing.
 
-    A named root that looks as if it were not mounted is left alone; one whose folder is there and has no photos any
-    more is not, if missing photos are accepted.
+    A named root that looks as if it were not mounted is left alone. One whose folder is there and has no photos any
+    more does not look so if missing photos are accepted, or if the photos are said to have moved there.
 
     Raises:
         PhotoRootError: no root is there.
     """
-    report = WalkReport(left_alone=roots.absent(if_empty=not accept_missing))
+    if_empty = set() if accept_missing else roots.folders.keys() - {"", *moved}
+    report = WalkReport(left_alone=roots.absent(if_empty))
     _check_roots(roots, report.left_alone)
     walked = walk_roots(roots, report, walking, partial(is_known, registry.connection))
-    comparison = compare(registry.connection, roots, walked, report, keep_empty=not accept_missing)
+    comparison = compare(registry.connection, roots, walked, report, if_empty)
     _check_roots(roots, report.left_alone)
     return comparison, report
 
@@ -117,7 +122,7 @@ def scan_photos(
             written.
     """
     connection = registry.connection
-    comparison, walked = preview_scan(registry, roots, walking, accept_missing=max_missing_share >= 1)
+    comparison, walked = preview_scan(registry, roots, walking, max_missing_share >= 1, moved)
     for name, root in comparison.roots.items():
         if root.found == 0 and _too_many(root.gone, root, max_missing_share):
             raise _vanished(roots, name, root.gone, root, moved)

@@ -76,7 +76,8 @@ def estimate_ingest(
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
         before = open_library(library.root).roots if is_library(library.root) else library.roots
-        comparison, walked = preview_scan(registry, library.roots, library.walking, accept_missing)
+        moved = library.roots.moved_since(before)
+        comparison, walked = preview_scan(registry, library.roots, library.walking, accept_missing, moved)
         retried = _to_retry(registry, settings, retry_failed)
         sample = sample_to_read(registry.connection, SAMPLE)
         sample += registry.paths_of(random.sample(sorted(retried), min(SAMPLE - len(sample), len(retried))))
@@ -95,7 +96,7 @@ def estimate_ingest(
         unchanged=comparison.unchanged,
         to_read=comparison.to_read,
         gone=comparison.gone,
-        refused=foresee_refusal(library.roots, comparison, share, library.roots.moved_since(before)),
+        refused=foresee_refusal(library.roots, comparison, share, moved),
         retried=len(retried),
         other_files=dict(walked.other_files),
         left_out=dict(walked.left_out),

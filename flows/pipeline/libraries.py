@@ -25,8 +25,6 @@ from imgrec.storage.library import Library, create_library, is_library, open_lib
 from imgrec.storage.machine.atomic import TEMPORARY_PREFIX
 from imgrec.storage.machine.lock import HOLDER
 from imgrec.storage.photos.roots import Roots
-from imgrec.storage.registry.registry import Registry
-from imgrec.storage.registry.renaming import rename_root
 
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
@@ -47,17 +45,6 @@ def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = 
     if saved != kept:
         saved.save()
     return planned
-
-
-def settle_names(library: Library, registry: Registry) -> Library:
-    """Give the paths in the registry the names that library.json has for roots."""
-    if not library.renamed_roots:
-        return library
-    for old, new in library.renamed_roots.items():
-        rename_root(registry, old, new)
-    saved = open_library(library.root)
-    replace(saved, renamed_roots={}).save()
-    return replace(library, renamed_roots={})
 
 
 def preview_library(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:

@@ -10,7 +10,7 @@ from imgrec.conf.settings import Settings
 from imgrec.embedders.base import EmbedderSpec
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.flows.pipeline.interrupts import stopping_gently
-from imgrec.flows.pipeline.libraries import check_device, library_for, preview_library, settle_names
+from imgrec.flows.pipeline.libraries import check_device, library_for, preview_library
 from imgrec.flows.pipeline.progress import IngestProgress, ingest_progress
 from imgrec.flows.pipeline.report import Stages
 from imgrec.search.fusion import index_modalities
@@ -20,6 +20,7 @@ from imgrec.storage.machine.atomic import remove_stale_temporaries
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.machine.os_errors import explaining
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.renaming import settle_names
 from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving
 

@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -72,9 +72,14 @@ class Roots:
             raise FileNotFoundError(errno.ENOENT, f"in none of the library's folders of photos ({self})", path)
         return Path(file)
 
-    def absent(self, if_empty: bool = True) -> dict[str, str]:
-        """Say of the named roots that seem not to be mounted why: there is no such folder, or nothing is in it."""
-        reasons = {name: _why_absent(folder, if_empty) for name, folder in self.folders.items() if name}
+    def absent(self, if_empty: Container[str] | None = None) -> dict[str, str]:
+        """Say of the named roots that seem not to be mounted why: there is no such folder, or nothing is in it (of
+        those that `if_empty` has, or of all)."""
+        reasons = {
+            name: _why_absent(folder, if_empty is None or name in if_empty)
+            for name, folder in self.folders.items()
+            if name
+        }
         return {name: reason for name, reason in reasons.items() if reason}
 
     def moved_since(self, before: "Roots") -> set[str]:

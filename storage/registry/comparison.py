@@ -5,7 +5,7 @@ Nothing here holds the files in memory: both come in the order of paths, and wha
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -77,15 +77,15 @@ def compare(
     roots: Roots,
     walked: Iterable[tuple[str | None, Iterable[FoundFile]]],
     report: WalkReport,
-    keep_empty: bool = True,
+    if_empty: Collection[str] = (),
 ) -> Comparison:
     """Compare what a walk finds, root by root and links at last (None), with the registry: list in `seen` what is new
     or changed, in `gone` what was not found.
 
     A walk in the order of paths costs one pass over the registry's, as nothing is written for a file that is unchanged.
     In any other order the outcome is the same. Of the walk's `report` it hears what is left out, and at the end which
-    folders could not be read: photos below them are not gone. Nor are those of roots that were not walked, or with
-    `keep_empty` those of a named root in which there is none now, which the report then has as `left_alone`.
+    folders could not be read: photos below them are not gone. Nor are those of roots that were not walked, and those of
+    a root that `if_empty` names and in which there is none now, which the report then has as `left_alone`.
     """
     run = connection.execute
     _create_lists(connection)
@@ -96,9 +96,8 @@ def compare(
             _take_linked(connection, roots, files, parts)
         else:
             parts[name] = _compare_root(connection, name, files)
-    if keep_empty:
-        empty = [name for name, part in parts.items() if name and not part.found and _has_photos(connection, name)]
-        report.left_alone |= dict.fromkeys(empty, "no photo is in it any more")
+    empty = [name for name in parts if name in if_empty and not parts[name].found and _has_photos(connection, name)]
+    report.left_alone |= dict.fromkeys(empty, "no photo is in it any more")
     run("BEGIN")
     for name, part in parts.items():
         if name not in report.left_alone:
@@ -153,18 +152,30 @@ def _list_rest(connection: sqlite3.Connection, name: str, last: str) -> int:
     return sum(connection.execute(f"{insert} AND {KEY} < ?", keys).rowcount for keys in ((last, end), raw))
 
 
+def count_strays(connection: sqlite3.Connection, roots: Roots) -> int:
+    """Count the photos that are there and in none of the roots."""
+    return sum(
+        connection.execute(f"SELECT count(*) FROM images WHERE {between}", edges).fetchone()[0]
+        for between, edges in _between_roots(roots)
+    )
+
+
 def _list_strays(connection: sqlite3.Connection, roots: Roots) -> None:
     """List as excluded what is in none of the roots, since its own was removed."""
+    for between, edges in _between_roots(roots):
+        connection.execute(
+            f"INSERT OR REPLACE INTO gone (id, excluded) SELECT id, 1 FROM images WHERE {between}", edges
+        )
+
+
+def _between_roots(roots: Roots) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield where paths lie that are there and in none of the roots, in SQL."""
     if not roots.are_named:
         return
-    edges = ["", *(edge for name in roots.in_order() for edge in (prefix_of(name), end_of(name))), None]
+    edges = ["", *(edge for name in roots.in_order() for edge in (prefix_of(name), end_of(name)))]
     for first, end in list(pairwise(edges))[::2]:
-        # Where it has no end, an index is not told of one.
-        connection.execute(
-            f"""INSERT OR REPLACE INTO gone (id, excluded) SELECT id, 1 FROM images
-                WHERE missing_since IS NULL AND path >= ?1 AND {"path < ?2" if end else "?2 IS NULL"}""",
-            (first, end),
-        )
+        yield "missing_since IS NULL AND path >= ? AND path < ?", (first, end)
+    yield "missing_since IS NULL AND path >= ?", (edges[-1],)
 
 
 def _count_gone(connection: sqlite3.Connection, roots: Roots) -> dict[str, int]:

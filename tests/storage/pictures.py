@@ -52,10 +52,11 @@ class Reader(InProcess):
 
 
 class Photos:
-    """A folder of photos, `root`, and the registry that scans of it fill."""
+    """A folder of photos, `root`, and the registry that scans of it, or of `roots`, fill."""
 
     def __init__(self, root: Path, registry: Registry) -> None:
         self.root = root
+        self.roots = one_root(root)
         self.registry = registry
         self.reader = Reader()
         root.mkdir(exist_ok=True)
@@ -90,7 +91,7 @@ class Photos:
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
         return scan_photos(
-            self.registry, one_root(self.root), self.reader, max_missing_share, 60, on_read, on_moved, walking,
+            self.registry, self.roots, self.reader, max_missing_share, 60, on_read, on_moved, walking,
             moved=[""] if on_moved else [],
         )  # fmt: skip
 

@@ -36,7 +36,7 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     best = answer["hits"][0]
     assert (answer["root"], answer["file"]) == (str(photos), str(photos / "chelsea.png"))
-    assert set(best) == {"rank", "id", "path", "score", "scores", "file"}
+    assert set(best) == {"rank", "id", "path", "score", "scores", "root", "file"}
     assert best["file"] == str(photos / "chelsea.png")
     assert best["path"] == "chelsea.png"
     assert best["score"] == pytest.approx(1, abs=1e-5)

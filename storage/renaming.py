@@ -1,7 +1,9 @@
-"""A root gets another name: every path in the registry that begins with the old one, in one transaction."""
+"""Roots get other names: library.json notes that first, then the registry's paths change, in one transaction."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from imgrec.storage.library import Library, open_library
 from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.registry import Registry
 
@@ -10,6 +12,15 @@ _INDEXES_OF_PATHS = (
 )
 # `||` takes bytes as they are, and makes text of them.
 _NEW_PATHS = "path = :new || substr(path, :rest), raw_path = CAST(:new || substr(raw_path, :raw_rest) AS BLOB)"
+
+
+def settle_names(library: Library, registry: Registry) -> Library:
+    """Let the registry call roots what library.json calls them. Killed in between, it is done by the next call."""
+    for old, new in library.renamed_roots.items():
+        rename_root(registry, old, new)
+    if library.renamed_roots:
+        replace(open_library(library.root), renamed_roots={}).save()
+    return replace(library, renamed_roots={})
 
 
 def rename_root(registry: Registry, old: str, new: str) -> None:
@@ -25,8 +36,8 @@ def rename_root(registry: Registry, old: str, new: str) -> None:
         "first": before, "end": end_of(old),
     }  # fmt: skip
     with registry.transaction(durable=True):
-        if not old and _all_begin_with(registry, new):
-            return  # it was done, and whoever did it was killed before noting it
+        if _is_renamed(registry, old, new):
+            return  # and whoever did it was killed before noting it
         if old:  # what is there under the new name belongs to a root that was removed
             run(
                 "UPDATE images SET missing_since = ? WHERE missing_since IS NULL AND path >= ? AND path < ?",
@@ -49,8 +60,11 @@ def rename_root(registry: Registry, old: str, new: str) -> None:
         run("DROP TABLE temp.renamed")
 
 
-def _all_begin_with(registry: Registry, name: str) -> bool:
-    found = registry.connection.execute(
-        "SELECT 1 FROM images WHERE path < ? OR path >= ? LIMIT 1", (prefix_of(name), end_of(name))
+def _is_renamed(registry: Registry, old: str, new: str) -> bool:
+    """Whether nothing has the old name; of a root that had none, whether everything has the new one."""
+    where, name = ("path >= ? AND path < ?", old) if old else ("path < ? OR path >= ?", new)
+    edges = prefix_of(name), end_of(name)
+    return not any(
+        registry.connection.execute(f"SELECT 1 FROM {table} WHERE {where} LIMIT 1", edges).fetchone()
+        for table in ("images", "probes")
     )
-    return found.fetchone() is None
