@@ -19,7 +19,7 @@ def parse_roots(value: Any, expand: Callable[[Any], Path]) -> Any:
     if value is None:
         return None
     if isinstance(value, Mapping):
-        return {_checked(name): expand(folder) if folder else None for name, folder in value.items()}
+        return {_checked(name): _expanded(expand, name, folder) for name, folder in value.items()}
     given = _lines(value) if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
     if not given or not all(isinstance(item, str | Path) for item in given):
         raise ValueError("name a folder by its path, or several as NAME=FOLDER")
@@ -31,6 +31,27 @@ def parse_roots(value: Any, expand: Callable[[Any], Path]) -> Any:
     if len(dict(named)) < len(named):
         raise ValueError("a name stands for one folder, and one is given twice")
     return parse_roots(dict(named), expand)
+
+
+def with_removed(given: Sequence[str], removed: Sequence[str]) -> Any:
+    """What is given to `parse_roots` where names are given to be removed, too; None where there is nothing.
+
+    Raises:
+        ValueError: a folder has no name.
+    """
+    if not removed:
+        return list(given) or None
+    named = [split for item in given if (split := _split(item))]
+    if len(named) < len(given):
+        raise ValueError("where a folder is removed, others are given as NAME=FOLDER")
+    return {**dict(named), **dict.fromkeys(removed)}
+
+
+def _expanded(expand: Callable[[Any], Path], name: str, folder: Any) -> Path | None:
+    """No text, as of a variable that is not set, is neither the working directory nor None."""
+    if folder == "":
+        raise ValueError(f"{name}= names no folder")
+    return None if folder is None else expand(folder)
 
 
 def _lines(value: str) -> list[str]:

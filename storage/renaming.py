@@ -29,12 +29,7 @@ def rename_root(registry: Registry, old: str, new: str) -> None:
     Ids, vectors and indexes are of images, and stay. What a scan that was killed has read stays read.
     """
     run = registry.connection.execute
-    before = prefix_of(old)
-    of_old = "path >= :first AND path < :end" if old else "true"
-    values = {
-        "new": prefix_of(new), "rest": len(before) + 1, "raw_rest": len(before.encode()) + 1,
-        "first": before, "end": end_of(old),
-    }  # fmt: skip
+    of_old, edges = _of(old), {"first": prefix_of(old), "end": end_of(old)}
     with registry.transaction(durable=True):
         if _is_renamed(registry, old, new):
             return  # and whoever did it was killed before noting it
@@ -47,17 +42,47 @@ def rename_root(registry: Registry, old: str, new: str) -> None:
         indexes = run(_INDEXES_OF_PATHS).fetchall()
         for name, _ in indexes:
             run(f"DROP INDEX {name}")
-        run(f"UPDATE images SET {_NEW_PATHS} WHERE {of_old}", values)
+        _rename(registry, "images", old, new)
         for _, sql in indexes:
             run(sql)
         run("DROP TABLE IF EXISTS temp.renamed")
         run("CREATE TEMP TABLE renamed AS SELECT * FROM probes LIMIT 0")
-        run(f"INSERT INTO temp.renamed SELECT * FROM probes WHERE {of_old}", values)
-        run(f"DELETE FROM probes WHERE {of_old}", values)
-        run(f"UPDATE temp.renamed SET {_NEW_PATHS}", values)
+        run(f"INSERT INTO temp.renamed SELECT * FROM probes WHERE {of_old}", edges)
+        run(f"DELETE FROM probes WHERE {of_old}", edges)
+        _rename(registry, "temp.renamed", old, new)
         run("UPDATE temp.renamed SET key = ifnull(raw_path, path)")
         run("INSERT OR REPLACE INTO probes SELECT * FROM temp.renamed")
         run("DROP TABLE temp.renamed")
+
+
+def preview_names(library: Library, registry: Registry) -> None:
+    """Let this connection see the registry as `settle_names` would leave it, in a copy that is gone with it."""
+    run = registry.connection.execute
+    if not library.renamed_roots:
+        return
+    for table in ("images", "probes"):
+        run(f"CREATE TEMP TABLE {table} AS SELECT * FROM main.{table}")  # which stands before the other
+        for old, new in library.renamed_roots.items():
+            _rename(registry, f"temp.{table}", old, new)
+    run("UPDATE temp.probes SET key = ifnull(raw_path, path)")
+    run("CREATE INDEX temp.probes_key ON probes (key)")
+    for _, sql in run(_INDEXES_OF_PATHS.replace("sqlite_master", "main.sqlite_master")).fetchall():
+        run(sql.replace("INDEX ", "INDEX temp.", 1))
+
+
+def _rename(registry: Registry, table: str, old: str, new: str) -> None:
+    before = prefix_of(old)
+    registry.connection.execute(
+        f"UPDATE {table} SET {_NEW_PATHS} WHERE {_of(old)}",
+        {
+            "new": prefix_of(new), "rest": len(before) + 1, "raw_rest": len(before.encode()) + 1,
+            "first": before, "end": end_of(old),
+        },
+    )  # fmt: skip
+
+
+def _of(name: str) -> str:
+    return "path >= :first AND path < :end" if name else "true"
 
 
 def _is_renamed(registry: Registry, old: str, new: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from imgrec.conf.photo_roots import with_removed
 from imgrec.conf.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,9 +51,12 @@ def roots_options(function: F) -> F:
     return argument(moved(remove(function)))
 
 
-def roots_of(photos: Sequence[str], removed: Sequence[str]) -> list[str] | None:
+def roots_of(photos: Sequence[str], removed: Sequence[str]) -> Any:
     """What was given of `roots_options`, as the setting images_root."""
-    return [*photos, *(f"{name}=" for name in removed)] or None
+    try:
+        return with_removed(photos, removed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def chosen_of(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _photo_table(report: RunReport) -> Table:
             "changed": did.changed,
             "back again": did.returned,
             "missing": did.missing,
-            "left the library by exclusion": did.excluded,
+            "excluded, or of a removed root": did.excluded,
             "unchanged": report.scan.unchanged,
         }
         for name, count in counts.items():

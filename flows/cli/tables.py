@@ -50,7 +50,7 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("leave as they are", f"{estimate.unchanged:,}")
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     if estimate.excluded:
-        table.add_row("take out of the library by exclusion", f"{estimate.excluded:,}")
+        table.add_row("take out (excluded, or of a removed root)", f"{estimate.excluded:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
     for what, size in estimate.disk.items():
@@ -83,11 +83,11 @@ def print_status(facts: Mapping[str, Any]) -> None:
 def _print_roots(roots: Mapping[str, Mapping[str, Any]]) -> None:
     numbers = ("ok", "failed", "missing")
     columns = [Column("photos of"), *(Column(state, right=True) for state in numbers), Column("folder")]
-    rows = []
-    for name, root in roots.items():
-        absent = f"  (not mounted? {root['absent']})" if root["absent"] else ""
-        rows.append((name, *(f"{root[state]:,}" for state in numbers), f"{root['folder']}{absent}"))
+    rows = [(name, *(f"{root[state]:,}" for state in numbers), root["folder"]) for name, root in roots.items()]
     print_lines("", columns, rows)
+    for name, root in roots.items():
+        if root["absent"]:
+            plain_console().print(f"{name} seems not to be mounted: {visible(root['absent'])}", soft_wrap=True)
 
 
 def print_models(root: Path, models: Sequence[StoredModel]) -> None:

@@ -28,6 +28,7 @@ from imgrec.storage.registry.comparison import sample_to_read
 from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan
 from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, graph_bytes_of, shard_bytes_of
 
@@ -76,6 +77,7 @@ def estimate_ingest(
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
         before = open_library(library.root).roots if is_library(library.root) else library.roots
+        preview_names(library, registry)
         moved = library.roots.moved_since(before)
         comparison, walked = preview_scan(registry, library.roots, library.walking, accept_missing, moved)
         retried = _to_retry(registry, settings, retry_failed)

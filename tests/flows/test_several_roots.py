@@ -93,7 +93,11 @@ def test_a_library_of_one_folder_is_extended_and_nothing_is_embedded_or_read_aga
     assert (refused.code, f"photos={laptop} 'nas={nas}' --library {library}`" in refused.err) == (1, True)
     assert rows(library) == before
 
-    (report,) = imgrec("ingest", f"laptop={laptop}", f"nas={nas}", "--library", library, "--json").lines
+    given = (f"laptop={laptop}", f"nas={nas}", "--library", library, "--json")
+    (dry,) = imgrec("ingest", *given, "--dry-run").lines
+    assert (dry["found"], dry["gone"], dry["excluded"], dry["refused"]) == (12, 0, 0, None)
+    assert (rows(library), facts(library)["format_version"]) == (before, 1)
+    (report,) = imgrec("ingest", *given).lines
     assert (report["unchanged"], report["new"], report["missing"], report["embedded"]) == (7, 5, 0, 4)
     after = rows(library)
     assert {image_id: after[image_id] for image_id in before} == {
@@ -217,6 +221,8 @@ def test_photos_that_move_between_roots_keep_ids_and_vectors(
         (["{0}/photos", "{0}/the nas"], 2, "give each folder a name"),
         (["a={0}/photos", "a={0}/the nas"], 2, "given twice"),
         (["a={0}/photos", "b={0}/nowhere"], 1, "nowhere is no folder"),
+        (["a="], 2, "a= names no folder"),
+        (["{0}/photos", "--remove-root", "b"], 2, "others are given as NAME=FOLDER"),
         (["a={0}/photos", "--remove-root", "b"], 2, "no library that has a folder of this name"),
     ],
 )
@@ -224,7 +230,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     imgrec: Imgrec, laptop: Path, nas: Path, library: Path, tmp_path: Path, given: list[str], code: int, said: str
 ) -> None:
     ran = imgrec("ingest", *(text.format(tmp_path) for text in given), "--library", library)
-    assert (ran.code, said in ran.err, ran.err.count("\n")) == (code, True, 1), ran.err
+    assert (ran.code, said in ran.err) == (code, True), ran.err
     assert not library.exists()
 
 

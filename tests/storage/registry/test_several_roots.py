@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
+from imgrec.storage.library import create_library
 from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import Walking
 from imgrec.storage.registry.identity import Identified
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.renaming import rename_root
+from imgrec.storage.renaming import preview_names, rename_root
+from imgrec.storage.scan import preview_scan
 from tests.storage.pictures import Photos
 
 RAW = b"nas/\xff.png"
@@ -199,6 +201,21 @@ def test_naming_the_only_root_renames_all_paths_and_reads_nothing(tmp_path: Path
     assert (report.identified, report.unchanged, photos.read) == (Identified(), 5, [])
     photos.write("gone.png", content=2)
     assert photos.scan().identified == Identified(returned=1)
+
+
+def test_a_preview_of_names_shows_what_renaming_would_leave(photos: Photos, registry: Registry, tmp_path: Path) -> None:
+    photos.scan()
+    before = paths(registry)
+    library = create_library(tmp_path / "library", photos.roots, ("color",), {})
+    folders = {"laptop": str(photos.root / "laptop"), "n": str(photos.root / "nas"), "usb": str(photos.root / "usb")}
+    renamed = library.with_roots(Roots(folders, {"nas": "n"}))
+    with Registry.open_for_reading(tmp_path / "registry.sqlite") as reader:
+        preview_names(renamed, reader)
+        compared, _ = preview_scan(reader, renamed.roots)
+        assert (compared.found, compared.unchanged, compared.excluded) == (7, 7, 0)
+        by_path = "SELECT id FROM images WHERE missing_since IS NULL AND ifnull(raw_path, path) = 'x'"
+        assert "images_path" in reader.connection.execute(f"EXPLAIN QUERY PLAN {by_path}").fetchone()[3]
+    assert paths(registry) == before
 
 
 def test_renaming_one_of_several_leaves_the_others(photos: Photos, registry: Registry) -> None:
