@@ -16,13 +16,11 @@ from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import Probe, probe_failed, probe_files
 from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import Walking, WalkReport, walk_roots
-from imgrec.storage.registry import identity
+from imgrec.storage.registry import identity, probes
 from imgrec.storage.registry.comparison import (
     ComparedRoot,
     Comparison,
     compare,
-    discard_stale_probes,
-    files_to_read,
     is_known,
 )
 from imgrec.storage.registry.identity import Identified
@@ -126,9 +124,9 @@ def scan_photos(
     for name, root in comparison.roots.items():
         if root.found == 0 and _too_many(root.gone, root, max_missing_share):
             raise _vanished(roots, name, root.gone, root, moved)
-    discard_stale_probes(connection)
+    probes.discard_stale_probes(connection)
     done = 0
-    paths = files_to_read(connection, FILES_PER_PROBE)
+    paths = probes.files_to_read(connection, FILES_PER_PROBE)
     known_failures = registry.decoder_failures() if comparison.to_read else {}
     probe = partial(
         probe_files,
@@ -145,15 +143,15 @@ def scan_photos(
     unsaved: list[Probe] = []
     saved_s = time.monotonic()
     try:
-        for probes in map_batches(pool, probe, paths, in_flight=64, blame=blame):
-            unsaved += probes
+        for read in map_batches(pool, probe, paths, in_flight=64, blame=blame):
+            unsaved += read
             if time.monotonic() - saved_s > SAVE_EVERY_S:
-                identity.record_probes(connection, unsaved)
+                probes.record_probes(connection, unsaved)
                 unsaved, saved_s = [], time.monotonic()
-            done += len(probes)
+            done += len(read)
             on_read(done, comparison.to_read)
     finally:
-        identity.record_probes(connection, unsaved)
+        probes.record_probes(connection, unsaved)
     with registry.transaction():
         now = datetime.now(UTC).isoformat()
         identified = identity.apply(connection, now)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from imgrec.search.answers import Answer
     from imgrec.search.upkeep.doctor import Diagnosis
     from imgrec.search.upkeep.unneeded import Garbage
-    from imgrec.storage.registry.registry import ImageRow
+    from imgrec.storage.registry.images import ImageRow
 
 
 def print_answer(answer: Answer) -> None:

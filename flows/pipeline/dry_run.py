@@ -24,9 +24,9 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.photos.roots import Roots
-from imgrec.storage.registry.comparison import sample_to_read
 from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
+from imgrec.storage.registry.probes import sample_to_read
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan

@@ -259,24 +259,3 @@ def _mark_excluded(connection: sqlite3.Connection) -> None:
         found = connection.execute(f"SELECT 1 FROM left_out WHERE key IN ({marks})", (key, *above))
         if found.fetchone() is not None:
             connection.execute("UPDATE gone SET excluded = 1 WHERE id = ?", (image_id,))
-
-
-def files_to_read(connection: sqlite3.Connection, batch: int) -> Iterator[list[str]]:
-    """Yield the paths that `compare` found new or changed, `batch` at a time."""
-    last: object = ""
-    while rows := connection.execute(
-        "SELECT key, path, raw_path FROM seen WHERE state IS NULL AND key > ? ORDER BY key LIMIT ?", (last, batch)
-    ).fetchall():
-        last = rows[-1][0]
-        yield [path if raw is None else os.fsdecode(raw) for _, path, raw in rows]
-
-
-def sample_to_read(connection: sqlite3.Connection, count: int) -> list[str]:
-    """Draw some of the paths that `compare` found new or changed."""
-    rows = connection.execute("SELECT path, raw_path FROM seen WHERE state IS NULL ORDER BY random() LIMIT ?", (count,))
-    return [path if raw is None else os.fsdecode(raw) for path, raw in rows]
-
-
-def discard_stale_probes(connection: sqlite3.Connection) -> None:
-    """Forget what an earlier scan read and this walk did not confirm."""
-    connection.execute("DELETE FROM probes WHERE key NOT IN (SELECT key FROM seen WHERE state = 'read')")

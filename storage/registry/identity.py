@@ -6,14 +6,12 @@ be read goes through `probes`, and `apply` turns both into rows, in one transact
 
 import os
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgrec.storage.errors import UNREADABLE
-from imgrec.storage.photos.probe import Probe
 from imgrec.storage.photos.roots import Roots
 from imgrec.storage.registry.comparison import root_of
-from imgrec.storage.registry.keys import KEY, ROW_AT_KEY, seen_row
+from imgrec.storage.registry.keys import KEY, ROW_AT_KEY
 from imgrec.storage.shards import OF_ONE_MODALITY
 
 # Photos that are nowhere now: gone, or overwritten by another photo that was moved over them.
@@ -34,16 +32,6 @@ class Identified:
     returned: int = 0
     missing: int = 0
     excluded: int = 0
-
-
-def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
-    """Keep what was read: whatever becomes of this scan, the next one does not read it again."""
-    connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(
-        "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(*seen_row(p.file), p.hashed_ns, *p[2:]) for p in probes],
-    )
-    connection.execute("COMMIT")
 
 
 def apply(connection: sqlite3.Connection, now: str) -> Identified:

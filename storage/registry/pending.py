@@ -7,7 +7,8 @@ from typing import NamedTuple
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.changes import track
-from imgrec.storage.registry.registry import LIVE, Registry, lacks_outcome
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE, lacks_outcome
 
 
 class PendingGroup(NamedTuple):

@@ -17,7 +17,7 @@ from imgrec.search.indexes.layout import Manifest, Member, SegmentEntry
 from imgrec.search.indexes.updating import IndexReport
 from imgrec.search.upkeep.unneeded import Garbage
 from imgrec.storage.photos.roots import one_root
-from imgrec.storage.registry.registry import ImageRow
+from imgrec.storage.registry.images import ImageRow
 from tests.flows.conftest import Imgrec
 
 NAMES = [

@@ -20,7 +20,7 @@ from imgrec.storage.library import create_library
 from imgrec.storage.photos.probe import Probe
 from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import WalkReport, walk_photos
-from imgrec.storage.registry import comparison, identity
+from imgrec.storage.registry import comparison, probes
 from imgrec.storage.registry.changes import track
 from imgrec.storage.registry.comparison import compare
 from imgrec.storage.registry.registry import Registry
@@ -159,13 +159,13 @@ def test_what_is_read_is_kept_every_second_and_not_file_by_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    record = identity.record_probes
+    record = probes.record_probes
 
     def note(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
         saved.append(len(probes))
         record(connection, probes)
 
-    monkeypatch.setattr(identity, "record_probes", note)
+    monkeypatch.setattr(probes, "record_probes", note)
     with Registry.open_for_writing(tmp_path / "registry.sqlite") as registry:
         photos = Photos(tmp_path / "photos", registry)
         for number in range(5 * FILES_PER_PROBE):
