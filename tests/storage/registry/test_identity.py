@@ -495,7 +495,7 @@ def deep(photos: Photos) -> Iterator[Photos]:
     photos.scan()
     far.parent.mkdir(parents=True)
     home.rename(far)
-    photos.root = far
+    photos.root, photos.roots = far, one_root(far)
     yield photos
     far.rename(home)
 
@@ -537,7 +537,7 @@ def test_a_file_that_cannot_be_examined_stops_neither_the_scan_nor_is_missing(ph
     far = photos.root.parent / ("f" * (room // 2)) / ("g" * (room // 2 - 4)) / "photos"
     far.parent.mkdir(parents=True)
     home = photos.root.rename(far)
-    photos.root = far
+    photos.root, photos.roots = far, one_root(far)
     try:
         assert photos.scan().identified == Identified()
         assert len(photos.ids()) == 2
