@@ -23,7 +23,8 @@ from imgrec.search.names import combined_name
 from imgrec.storage.library import Library, create_library, open_library
 from imgrec.storage.names import vector_table
 from imgrec.storage.photos.walk import FoundFile
-from imgrec.storage.registry.registry import LIVE, Registry
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE
 
 MODALITIES = ("color", "sift", "efficientnet")
 FINGERPRINTS = {name: f"{name:.1}" * 16 for name in MODALITIES}

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from imgrec.conf.errors import SettingsError
+from imgrec.conf.photo_roots import RootFolders, parse_roots
 from imgrec.storage.library import DEFAULT_MODELS_ROOT
 from imgrec.storage.machine.bounded import read_small
 from imgrec.storage.photos.exclusion import parse_patterns
@@ -81,6 +82,7 @@ Bins = Annotated[
     BeforeValidator(_split_bins),
 ]
 FolderPath = Annotated[Path, BeforeValidator(expand_folder)]
+PhotoRoots = Annotated[RootFolders | None, NoDecode, BeforeValidator(lambda value: parse_roots(value, expand_folder))]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -90,7 +92,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="IMGREC_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     # Where
-    images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
+    images_root: PhotoRoots = Field(
+        None, description="folder of photos, or several as NAME=FOLDER, one a line; a library remembers its own"
+    )
     library: FolderPath = Field(DEFAULT_LIBRARY, validate_default=True, description="folder of the library")
 
     exclude: Patterns | None = Field(

@@ -10,7 +10,7 @@
 All else is inside: `imgrec.search`, `imgrec.embedders`, …; what is needed is imported when it is called.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ __all__ = ["ingest", "open"]
 
 
 def ingest(
-    photos: str | PathLike[str] | None = None,
+    photos: str | PathLike[str] | Mapping[str, str | PathLike[str] | None] | None = None,
     library: str | PathLike[str] | None = None,
     modalities: Sequence[str] | None = None,
     **settings: Any,
@@ -30,7 +30,8 @@ def ingest(
     """Make or renew the library of a folder of photos, in this process and without any server.
 
     Args:
-        photos: folder of photos; a library remembers its own.
+        photos: folder of photos, or several by name: `{"nas": "/mnt/nas", "laptop": "~/Pictures"}`, where None instead
+            of a folder removes one; a library remembers its own.
         library: folder of the library; default: ~/.local/share/imgrec/library.
         modalities: modalities to compute beside those that the library has.
         settings: any other setting by name, as in imgrec.toml (docs/settings.md).

@@ -69,8 +69,8 @@ class OpenLibrary:
     def images(self) -> pa.Table:
         """The photos, as an Arrow table by id.
 
-        Columns: id, path (below the folder of photos), size, modified, width, height, format, status (`ok`, `missing`,
-        or why the photo cannot be used), reason, content_hash (hex).
+        Columns: id, path (below the folder of photos; of several, with the root's name), size, modified, width, height,
+        format, status (`ok`, `missing`, or why the photo cannot be used), reason, content_hash (hex).
         """
         with Registry.open_for_reading(self.library.registry_path) as registry:
             return image_table(registry)

@@ -133,13 +133,13 @@ class Searcher:
         scores, ids = rescore(exact, vectors, ids, top_k)
         id_rows = ids.tolist()
         paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
-        root = f"{current.library.images_root.rstrip('/')}/"
+        roots = current.library.roots
         only = current.members[0].modality if len(current.members) == 1 else None
         return [
             [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, root + path[1])
+                Hit(rank, image_id, path[0], score, {only: score} if only else {}, *place)
                 for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
-                if path is not None
+                if path is not None and (place := roots.place(path[1])) is not None
             ]
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
@@ -152,7 +152,7 @@ class Searcher:
             hits = _with_scores(current, exact, query, hits)
         return Answer(
             query=query.text,
-            root=current.library.images_root,
+            root=current.library.roots.only,
             file=query.file,
             index=current.folder.name,
             version=current.manifest.version,

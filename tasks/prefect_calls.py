@@ -57,7 +57,7 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
     step: task(step, name=step.__name__, task_run_name=run_name, **_RETRYING, **caching)  # type: ignore[call-overload] # of a union
     for step, run_name, caching in (
         (steps.retry, "try failed images again", _NEVER),
-        (steps.scan, "scan {library.images_root}", _NEVER),
+        (steps.scan, "scan {library.roots}", _NEVER),
         (steps.adopt, "adopt shards", _NEVER),
         (steps.embed, "embed {images} images, {chunk_path.stem:.8}", _CACHED),
         (steps.mirror, "mirror shards", _NEVER),

@@ -34,22 +34,23 @@ def retry(library: Library, contents: Collection[bytes], by_itself: bool) -> Non
 
 
 def scan(library: Library, max_missing_share: float, decode_timeout_s: float) -> ScanReport:
-    """Bring the registry up to date with the folder of photos.
+    """Bring the registry up to date with the folders of photos.
 
-    Where that is not the folder that library.json names, it is from then on.
+    Where these are not the ones that library.json names, they are from then on.
     """
     driver = current_driver()
-    moved = library.images_root != open_library(library.root).images_root
+    before = open_library(library.root).roots
     with Registry.open_for_writing(library.registry_path) as registry:
         return scan_photos(
             registry,
-            Path(library.images_root),
+            library.roots,
             driver.pool,
             max_missing_share,
             decode_timeout_s,
             driver.on_read,
-            on_moved=library.save if moved else None,
+            on_accepted=library.save if library.roots != before else None,
             walking=library.walking,
+            moved=library.roots.moved_since(before),
         )
 
 

@@ -11,16 +11,18 @@ from imgrec.embedders.machine import Machine
 from imgrec.storage.library import DEFAULT_MODELS_ROOT
 from imgrec.storage.machine.atomic import write_atomic
 from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.roots import Roots
 
 
 @dataclass(frozen=True)
 class Chunk:
     """What a worker needs to know, and nothing that depends on the registry.
 
-    `fingerprints` maps each modality asked for to the fingerprint the driver expects of it.
+    `images_roots` maps the names of roots to their folders, and `fingerprints` each modality asked for to the
+    fingerprint the driver expects of it.
     """
 
-    images_root: str
+    images_roots: Mapping[str, str]
     shards_dir: str
     models_dir: str
     fingerprints: Mapping[str, str]
@@ -32,6 +34,10 @@ class Chunk:
     models_root: str = str(DEFAULT_MODELS_ROOT)
     device: str = "auto"
     follow_links: bool = False
+
+    @property
+    def roots(self) -> Roots:
+        return Roots(self.images_roots)
 
     @property
     def machine(self) -> Machine:

@@ -25,6 +25,7 @@ from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.photos.profiles import profiles_of
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
 
@@ -109,7 +110,7 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
     changed: list[str] = []
     for pending in map(chunk.pending.__getitem__, positions):
         try:
-            data = _read_unchanged(Path(chunk.images_root), pending, chunk.follow_links)
+            data = _read_unchanged(chunk.roots, pending, chunk.follow_links)
             with time_limit(chunk.decode_timeout_s):
                 pixels = _decode(chunk, data)
         except ImageChangedError:
@@ -159,9 +160,9 @@ def _prepared_like(chunk_path: Path) -> dict[str, Like | None]:
     return {modality: prepared_like(embedder) for modality, embedder in _load(chunk_path)[1].items()}
 
 
-def _read_unchanged(root: Path, pending: Pending, follow_links: bool) -> bytes:
+def _read_unchanged(roots: Roots, pending: Pending, follow_links: bool) -> bytes:
     try:
-        data, status = read_regular(root / pending.path, follow_links)
+        data, status = read_regular(roots.locate(pending.path), follow_links)
     except OSError as error:
         raise ImageChangedError(f"{pending.path}: {error}") from error
     same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]

@@ -37,6 +37,11 @@ def complain(message: str) -> None:
     click.echo(f"imgrec: error: {visible(message)}", err=True)
 
 
+def warn(message: str) -> None:
+    """Say on standard error what somebody should know of."""
+    click.echo(f"imgrec: warning: {visible(message)}", err=True)
+
+
 def visible(text: str) -> str:
     r"""Show what a terminal would obey (escape sequences, line breaks, turned directions) as `\x1b` and the like.
 

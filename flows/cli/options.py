@@ -1,10 +1,11 @@
 """Command-line options made from settings, so that both say the same."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from imgrec.conf.photo_roots import with_removed
 from imgrec.conf.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +38,25 @@ def walking_options(function: F) -> F:
         help="Follow symbolic links, inside or outside of PHOTOS, or leave them. The library remembers it.",
     )  # fmt: skip
     return exclude(follow(function))
+
+
+def roots_options(function: F) -> F:
+    """Add where photos are: `PHOTOS`, or `NAME=FOLDER` any number of times, and what changes it."""
+    argument = click.argument("photos", nargs=-1, metavar="[PHOTOS | NAME=FOLDER]...")
+    moved = click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS, or FOLDER, now.")
+    remove = click.option(
+        "--remove-root", "removed", multiple=True, metavar="NAME",
+        help="Take the folder of this name out of the library; may be repeated. Its photos are missing then.",
+    )  # fmt: skip
+    return argument(moved(remove(function)))
+
+
+def roots_of(photos: Sequence[str], removed: Sequence[str]) -> Any:
+    """What was given of `roots_options`, as the setting images_root."""
+    try:
+        return with_removed(photos, removed)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def chosen_of(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, warn
+from imgrec.flows.cli.other_files import describe_left_alone
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 from imgrec.storage.photos.formats import describe_extras
@@ -68,7 +69,7 @@ def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any]
 
 
 def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
-    """Print what a run did."""
+    """Print what a run did, and warn of what it could not look at."""
     if as_json:
         print_json(report.as_json())
     else:
@@ -78,5 +79,7 @@ def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
     if report.scan is not None and report.scan.found == 0:
         links = report.scan.other_files.get(SYMLINK, 0)
         why = [f"{links:,} symbolic links were left: --follow-links"] if links else []
-        told = "; ".join([f"no photos in {report.images_root}", *why, *describe_extras(report.scan.other_files)])
-        click.echo(f"imgrec: warning: {visible(told)}", err=True)
+        told = "; ".join([f"no photos in {report.roots}", *why, *describe_extras(report.scan.other_files)])
+        warn(told)
+    for name, reason in (report.scan.left_alone if report.scan else {}).items():
+        warn(describe_left_alone(report.roots, name, reason))

@@ -140,10 +140,11 @@ def _answer_json(answer: Any) -> dict[str, object]:
 
     keys = ("rank", "id", "path", "score", "scores")
     hits: Iterable[Any] = answer.hits
+    found = [{**{key: getattr(hit, key) for key in keys}, "root": hit.root, **file_facts(hit.file)} for hit in hits]
     return {
         "query": printable(answer.query),
         **(file_facts(answer.file) if answer.file else {"file": None}),
         "root": answer.root,
         "index": answer.index,
-        "hits": [{**{key: getattr(hit, key) for key in keys}, **file_facts(hit.file)} for hit in hits],
+        "hits": found,
     }

@@ -79,7 +79,7 @@ def _photo_table(report: RunReport) -> Table:
             "changed": did.changed,
             "back again": did.returned,
             "missing": did.missing,
-            "left the library by exclusion": did.excluded,
+            "excluded, or of a removed root": did.excluded,
             "unchanged": report.scan.unchanged,
         }
         for name, count in counts.items():
@@ -95,7 +95,8 @@ def _photo_table(report: RunReport) -> Table:
 def _print_indexes(indexes: Mapping[str, IndexReport], verbose: bool) -> None:
     columns = [
         Column("index"), Column(""), Column("kind", gives_way=3), Column("vectors", right=True),
-        Column("size", right=True), Column("recall@10", right=True, gives_way=2), Column("build", right=True, gives_way=1),
+        Column("size", right=True), Column("recall@10", right=True, gives_way=2),
+        Column("build", right=True, gives_way=1),
     ]  # fmt: skip
     rows = []
     for name, built in indexes.items():

@@ -36,7 +36,7 @@ def write_chunks(
         for start in range(group.start, group.start + group.images, size):
             pending = read_pending(registry, start, min(size, group.start + group.images - start))
             chunk = Chunk(
-                images_root=library.images_root,
+                images_roots=library.roots.folders,
                 shards_dir=str(library.shards_dir),
                 models_dir=str(library.models_dir),
                 fingerprints={modality: fingerprints[modality] for modality in group.modalities},

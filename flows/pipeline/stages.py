@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from imgrec.flows.pipeline.chunks import write_chunks
 from imgrec.flows.pipeline.plans import plan_indexes
@@ -39,21 +39,22 @@ def retry_stage(run: Run, all_failed: bool = False) -> int:
 
 
 def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
-    """Bring the registry up to date with the folder of photos."""
+    """Bring the registry up to date with the folders of photos."""
     share = 1.0 if accept_missing else run.chosen.max_missing_share
     with run.stages.timed("scan"):
         return run.calls.call(steps.scan, run.library, share, run.chosen.decode_timeout_s)
 
 
-def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
-    """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
+def embed_stage(run: Run, modalities: Sequence[str] | None = None, left_alone: Collection[str] = ()) -> Embedded:
+    """Give every image its vectors, of all the library's modalities or some, a task run a chunk; those that are only in
+    roots `left_alone` go on waiting."""
     with run.stages.timed("embed"):
         if not are_settled(run.registry, run.library.shards_dir):
             run.calls.call(steps.adopt, run.library)
         fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
-        embedded = _embed_pending(run, fingerprints)
+        embedded = _embed_pending(run, fingerprints, left_alone)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)
@@ -90,9 +91,9 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     return reports
 
 
-def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
+def _embed_pending(run: Run, fingerprints: dict[str, str], left_alone: Collection[str]) -> Embedded:
     chosen, library = run.chosen, run.library
-    groups = list_pending(run.registry, fingerprints)
+    groups = list_pending(run.registry, fingerprints, left_alone)
     total = sum(group.images for group in groups)
     run.progress.expect(total)
     running: deque[Promise[steps.Done]] = deque()

@@ -102,6 +102,7 @@ def _copy_all(library: Library, target: Path, trust: bool) -> Backup:
         backup = Backup(target, trust)
         for attempt in range(1, ATTEMPTS + 1):
             backup.files.clear()
+            library = open_library(library.root)
             try:
                 _copy(library, replace(library, root=target), backup)
                 break
@@ -120,6 +121,8 @@ def _copy(library: Library, copy: Library, backup: Backup) -> None:
     _end_journal(copy.registry_path)
     with atomic_path(copy.registry_path) as temporary:
         _snapshot(library.registry_path, temporary)
+        if open_library(library.root).roots != library.roots:
+            raise _ReplacedError(f"the folders of photos of {library.root} change: back up again")
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             for name in shard_files(Registry(connection)):
                 backup.copy(library.shards_dir / name, copy.shards_dir / name)

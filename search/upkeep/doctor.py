@@ -13,6 +13,7 @@ from imgrec.search.upkeep.check_registry import (
     check_integrity,
     check_leftovers,
     check_references,
+    check_roots,
     check_tables,
 )
 from imgrec.search.upkeep.check_vectors import check_mirror, check_shard_files, check_unknown_shards, check_unsharded
@@ -26,6 +27,7 @@ from imgrec.storage.registry.registry import Registry
 FIRST: tuple[Check, ...] = (check_integrity, check_tables)
 CHECKS: tuple[Check, ...] = (
     check_references,
+    check_roots,
     check_shard_files,
     check_unknown_shards,
     check_unsharded,

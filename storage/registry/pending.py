@@ -1,12 +1,14 @@
 """What waits for vectors, as the registry and the shards that it knows say."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.changes import track
-from imgrec.storage.registry.registry import LIVE, Registry, lacks_outcome
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE, lacks_outcome
 
 
 class PendingGroup(NamedTuple):
@@ -17,8 +19,11 @@ class PendingGroup(NamedTuple):
     images: int
 
 
-def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[PendingGroup]:
-    """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list.
+def list_pending(
+    registry: Registry, fingerprints: Mapping[str, str], left_alone: Collection[str] = ()
+) -> list[PendingGroup]:
+    """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list, but for those
+    whose files are all in roots that are `left_alone`.
 
     Groups contents by what they wait for, so that one decode serves all of it; inside a group they come in the
     order of image ids. The list stays as it is while vectors come in.
@@ -32,15 +37,19 @@ def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[Pe
     waiting = " + ".join(
         f"{lacks_outcome(modality, f'?{bit + 1}')} * {1 << bit}" for bit, modality in enumerate(fingerprints)
     )
+    first = len(fingerprints) + 1
+    readable = "".join(
+        f" AND NOT (path >= ?{place} AND path < ?{place + 1})" for place in range(first, first + 2 * len(left_alone), 2)
+    )
     # LIMIT keeps SQLite from evaluating `waiting` once for every place where it stands.
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
             SELECT min(id), waiting FROM (
                 SELECT id, content_hash, {waiting} AS waiting
                 FROM touched CROSS JOIN images ON images.id = touched.image_id
-                WHERE {LIVE} AND content_hash IS NOT NULL LIMIT -1)
+                WHERE {LIVE} AND content_hash IS NOT NULL{readable} LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
-        list(fingerprints.values()),
+        [*fingerprints.values(), *(edge for name in left_alone for edge in (prefix_of(name), end_of(name)))],
     )
     groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
     return [

@@ -36,7 +36,7 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     best = answer["hits"][0]
     assert (answer["root"], answer["file"]) == (str(photos), str(photos / "chelsea.png"))
-    assert set(best) == {"rank", "id", "path", "score", "scores", "file"}
+    assert set(best) == {"rank", "id", "path", "score", "scores", "root", "file"}
     assert best["file"] == str(photos / "chelsea.png")
     assert best["path"] == "chelsea.png"
     assert best["score"] == pytest.approx(1, abs=1e-5)
@@ -46,8 +46,8 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_file["hits"]]
 
     (status,) = imgrec("status", "--library", library, "--json").lines
-    assert set(status) == {"root", "images", "vectors", "indexes"}
-    assert status["root"] == str(photos)
+    assert set(status) == {"root", "roots", "images", "vectors", "indexes"}
+    assert (status["root"], status["roots"]) == (str(photos), {})
     assert (status["images"]["ok"], status["vectors"], status["indexes"]["color"]["vectors"]) == (6, {"color": 6}, 6)
 
     (failure,) = imgrec("failures", "--library", library, "--json").lines

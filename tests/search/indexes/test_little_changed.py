@@ -18,9 +18,11 @@ from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.updating import settle_indexes
 from imgrec.storage.library import create_library
 from imgrec.storage.photos.probe import Probe
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import WalkReport, walk_photos
-from imgrec.storage.registry import identity
+from imgrec.storage.registry import comparison, probes
 from imgrec.storage.registry.changes import track
+from imgrec.storage.registry.comparison import compare
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import FILES_PER_PROBE
 from tests.search.libraries import FINGERPRINT, VectorLibrary, ingest, random_rows
@@ -155,13 +157,13 @@ def test_what_is_read_is_kept_every_second_and_not_file_by_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    record = identity.record_probes
+    record = probes.record_probes
 
     def note(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
         saved.append(len(probes))
         record(connection, probes)
 
-    monkeypatch.setattr(identity, "record_probes", note)
+    monkeypatch.setattr(probes, "record_probes", note)
     with Registry.open_for_writing(tmp_path / "registry.sqlite") as registry:
         photos = Photos(tmp_path / "photos", registry)
         for number in range(5 * FILES_PER_PROBE):
@@ -173,7 +175,7 @@ def test_what_is_read_is_kept_every_second_and_not_file_by_file(
 
 def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of paths only saves time; a file system may list a file twice, too."""
-    monkeypatch.setattr(identity, "_ROWS", 3)
+    monkeypatch.setattr(comparison, "_ROWS", 3)
     names: list[str | bytes] = [
         "a b.png",
         "a.png",
@@ -198,9 +200,11 @@ def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.Monkey
         gone = {photos.ids()["B.png"], max(photos.ids().values())}
         for seed in range(8):
             mixed = [files[i] for i in np.random.default_rng(seed).permutation([*range(len(files)), 0])]
-            comparison = identity.compare(registry.connection, mixed if seed else files, WalkReport())
+            compared = compare(
+                registry.connection, one_root(photos.root), [("", mixed if seed else files)], WalkReport()
+            )
             rows = registry.connection.execute("SELECT path FROM seen WHERE state IS NULL ORDER BY path").fetchall()
             assert rows == [("a.png",), ("new.png",)]
             found = {row[0] for row in registry.connection.execute("SELECT id FROM gone")}
             assert found == gone, mixed
-            assert (comparison.to_read, comparison.gone, comparison.present) == (2, 2, len(names))
+            assert (compared.to_read, compared.gone, compared.present) == (2, 2, len(names))
