@@ -1,16 +1,13 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
-from imgrec.search.fusion import combine
-from imgrec.search.indexes.layout import Member
+from imgrec.search.fusion import query_row
 from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
 from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import in_order
@@ -18,8 +15,12 @@ from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
+from imgrec.search.weights import weights_of
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.registry.registry_pool import RegistryPool
+
+# With weights of their own, searches look at no fewer candidates of each modality (benchmarks.fusion).
+EF_WITH_WEIGHTS = 128
 
 
 class Searcher:
@@ -83,21 +84,32 @@ class Searcher:
     def ef_search(self) -> int:
         return self._ef_of(self._serving.open)
 
-    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+    def search(
+        self,
+        queries: Sequence[Picture],
+        top_k: int = 10,
+        all_scores: bool = False,
+        weights: Mapping[str, float] | None = None,
+    ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
-        the index's; those of `id:N` always do.
+        the index's; those of `id:N` always do. `weights` (by modality) count instead of the index's own; scores are the
+        same as those of a combination that was made with them.
 
         Raises:
-            QueryError: a query is neither a readable image nor a known id.
+            QueryError: a query is neither a readable image nor a known id, or has none of the modalities that count;
+                or there are weights for modalities that the index has not.
         """
         current = self._serving.current()
+        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
         prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k) for query in prepared]
+        return [self._answer(current, query, top_k, shares) for query in prepared]
 
-    def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
+    def search_terms(
+        self, terms: Sequence[Term], top_k: int = 10, weights: Mapping[str, float] | None = None
+    ) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
         Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
@@ -107,7 +119,8 @@ class Searcher:
             IndexNotFoundError: there are words, and this index does not read text.
         """
         current = self._serving.current()
-        return self._answer(current, current.queries.embed_terms(terms), top_k)
+        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
+        return self._answer(current, current.queries.embed_terms(terms), top_k, shares)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
@@ -123,13 +136,18 @@ class Searcher:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
         with self._registries.reader() as registry:
-            return self._hits(current, ExactScores(registry, current.members), vectors, top_k)
+            exact = ExactScores(registry, current.members)
+            return self._hits(current, exact, vectors, top_k, self._ef_of(current))
 
-    def _ef_of(self, current: OpenIndex) -> int:
-        return self._ef_search or current.manifest.ef_search
+    def _ef_of(self, current: OpenIndex, weights: Mapping[str, float] | None = None) -> int:
+        """How many candidates are looked at: more with other weights than those that a graph was built for."""
+        tuned = current.manifest.ef_search
+        return self._ef_search or (tuned if weights is None else max(tuned, EF_WITH_WEIGHTS))
 
-    def _hits(self, current: OpenIndex, exact: ExactScores, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        _, ids = current.reader.search(vectors, top_k + SPARE, self._ef_of(current))
+    def _hits(
+        self, current: OpenIndex, exact: ExactScores, vectors: Vectors, top_k: int, ef_search: int
+    ) -> list[list[Hit]]:
+        _, ids = current.reader.search(vectors, top_k + SPARE, ef_search)
         scores, ids = rescore(exact, vectors, ids, top_k)
         id_rows = ids.tolist()
         paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
@@ -144,11 +162,17 @@ class Searcher:
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
-    def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
+    def _answer(
+        self, current: OpenIndex, query: Query, top_k: int, weights: Mapping[str, float] | None = None
+    ) -> Answer:
         started = time.perf_counter()
+        if weights and not any(weights.get(modality) for modality in query.vectors):
+            counted = ", ".join(in_order(modality for modality, weight in weights.items() if weight))
+            raise QueryError(f"query {query.text}: it has no {counted}, and nothing else counts with these weights")
+        row = query_row(current.members, query.vectors, weights)
         with self._registries.reader() as registry:
             exact = ExactScores(registry, current.members)
-            hits = self._hits(current, exact, _combine(current.members, query), top_k)[0]
+            hits = self._hits(current, exact, row, top_k, self._ef_of(current, weights))[0]
             hits = _with_scores(current, exact, query, hits)
         return Answer(
             query=query.text,
@@ -176,19 +200,6 @@ def _with_scores(current: OpenIndex, exact: ExactScores, query: Query, hits: lis
         hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
         for hit in hits
     ]
-
-
-def _combine(members: Sequence[Member], query: Query) -> Vectors:
-    """Return the query's (1, dim) row for an index, whose product with an image's row is the score.
-
-    A modality that the query lacks is weighed out, so that it scores 1 against itself.
-    """
-    found = query.vectors
-    if len(members) == 1:
-        return found[members[0].modality][np.newaxis]
-    parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in members}
-    share = sum(member.weight for member in members if member.modality in found)
-    return combine(members, parts) / np.float32(share)
 
 
 def _score(
