@@ -17,7 +17,8 @@ from imgrec.storage.photos.pending import Pending
 class Chunk:
     """What a worker needs to know, and nothing that depends on the registry.
 
-    `fingerprints` maps each modality asked for to the fingerprint the driver expects of it.
+    `fingerprints` maps each modality asked for to the fingerprint the driver expects of it. Thumbnails are made on the
+    way where `thumbnails_dir` is given.
     """
 
     images_root: str
@@ -32,6 +33,7 @@ class Chunk:
     models_root: str = str(DEFAULT_MODELS_ROOT)
     device: str = "auto"
     follow_links: bool = False
+    thumbnails_dir: str | None = None
 
     @property
     def machine(self) -> Machine:
