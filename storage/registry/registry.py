@@ -135,6 +135,17 @@ class Registry(Database):
             ).fetchall()
         return found
 
+    def unknown_contents(self, content_hashes: Sequence[bytes]) -> list[bytes]:
+        """List those of these contents that no image has, missing or not."""
+        known: set[bytes] = set()
+        for start in range(0, len(content_hashes), _VALUES_PER_QUERY):
+            some = content_hashes[start : start + _VALUES_PER_QUERY]
+            rows = self.connection.execute(
+                f"SELECT content_hash FROM images WHERE content_hash IN ({_marks(some)})", some
+            )
+            known.update(chain.from_iterable(rows))
+        return [content for content in content_hashes if content not in known]
+
     def paths_of(self, content_hashes: Iterable[bytes]) -> list[str]:
         """List a path, as it is opened, of each of these contents that is there."""
         rows = [
