@@ -5,16 +5,18 @@ from numpy.typing import NDArray
 
 from imgrec.search.indexes.segment import Ids
 
+_GOLDEN = 0x9E3779B97F4A7C15
+
 
 def draw(ids: Ids, count: int | None, seed: int) -> Ids:
     """Draw `count` of the photos `ids` (ascending); all, where there are no more.
 
-    A photo's lot depends on its id and the seed alone (splitmix64, https://doi.org/10.1145/2660193.2660195), so that
-    photos that come later take the places of few.
+    A photo's lot depends on its id and the seed alone (splitmix64, https://doi.org/10.1145/2660193.2660195). So photos
+    that come later take the places of few, and a smaller draw is a part of a larger one.
     """
     if count is None or len(ids) <= count:
         return ids
-    lots = _mix(ids.astype(np.uint64) + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
+    lots = _mix(ids.astype(np.uint64) + np.uint64(seed * _GOLDEN % 2**64))
     return np.sort(ids[np.argpartition(lots, count)[:count]])
 
 

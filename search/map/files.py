@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from imgrec.search.errors import MapDamagedError, MapNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S
-from imgrec.search.names import canonical_name, stored_name
+from imgrec.search.names import canonical_name, is_index_name, stored_name
 from imgrec.storage.machine.atomic import atomic_path, sync, write_atomic
 
 FORMAT_VERSION = 1
@@ -170,8 +170,14 @@ class MapFolder:
 
 
 def map_folders(maps_dir: Path) -> list[MapFolder]:
-    """All maps that are there, whole or damaged."""
-    return [MapFolder.of(path) for path in sorted(maps_dir.iterdir()) if path.is_dir()] if maps_dir.is_dir() else []
+    """All maps that are there, whole or damaged; folders whose names can be no map's are not among them."""
+    paths = sorted(path for path in maps_dir.iterdir() if path.is_dir()) if maps_dir.is_dir() else []
+    return [MapFolder.of(path) for path in paths if _is_map_name(path.name)]
+
+
+def _is_map_name(name: str) -> bool:
+    index, has_limit, limit = name.partition("-")
+    return is_index_name(index) and (limit.isdecimal() if has_limit else True)
 
 
 def _sha256(path: Path) -> str:

@@ -21,8 +21,8 @@ _DATA = "imgrec.search.map.data"
 
 def shown_photos(made: Map, count: int, seed: int) -> Ids:
     """The photos of a map that its page shows: all, or `count` of them, with those that stand for clusters."""
-    medoids = [cluster.medoid for cluster in made.clusters][:count]
-    return np.union1d(draw(made.ids, max(0, count - len(medoids)), seed), medoids).astype(np.int64)
+    medoids = np.array([cluster.medoid for cluster in made.clusters[:count]], np.int64)
+    return np.union1d(draw(np.setdiff1d(made.ids, medoids), count - len(medoids), seed), medoids)
 
 
 def write_page(

@@ -7,7 +7,9 @@ from imgrec.search.indexes.segment import Ids, Vectors
 from imgrec.search.map.neighbours import NOBODY, Batches, Find, Places, scaled
 
 _ASKED_AT_MOST = 1_024
-_BISECTIONS = 32
+_BISECTIONS = 40
+# Of the mean distance, as in UMAP: of two neighbours that are as near, none counts alone.
+_LEAST_WIDTH = 1e-3
 
 
 def near_on_map(find: Find, batches: Batches, ids: Ids, known: Ids, k: int) -> tuple[Places, Vectors]:
@@ -39,7 +41,8 @@ def weights_of(distances: Vectors, known: NDArray[np.bool_]) -> Vectors:
     above = np.where(known, distances - distances[:, :1], 0)
     count = np.maximum(known.sum(axis=1), 1)
     target = np.log2(np.maximum(count, 2))[:, np.newaxis]
-    low, high = np.full((len(above), 1), 1e-6), np.full((len(above), 1), 10.0)
+    least = _LEAST_WIDTH * np.where(known, distances, 0).sum(axis=1, keepdims=True) / count[:, np.newaxis] + 1e-9
+    low, high = least, np.full((len(above), 1), 10.0)
     for _ in range(_BISECTIONS):
         width = (low + high) / 2
         sums = (np.exp(-above / width) * known).sum(axis=1, keepdims=True)
