@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from imgrec.embedders.machine import Machine
 from imgrec.search.errors import MapDamagedError, MapNotFoundError
 from imgrec.search.map.files import MapFolder
 from imgrec.search.map.making import MapParameters, Watch, make_map
 from imgrec.search.map.page import shown_photos, write_page
 from imgrec.search.map.photos import Photos
 from imgrec.search.map.stored import matching_map, publish_map, read_map
+from imgrec.search.map.words import keep_words, with_words
 from imgrec.storage.library import Library
 from imgrec.storage.machine.lock import writer_lock_in_turn
 from imgrec.storage.registry.registry import Registry
@@ -36,7 +38,9 @@ class Drawn(NamedTuple):
     action: str
 
 
-def draw_map(library: Library, index: str, limit: int | None, parameters: MapParameters, refit: bool) -> Drawn:
+def draw_map(
+    library: Library, index: str, limit: int | None, parameters: MapParameters, refit: bool, machine: Machine
+) -> Drawn:
     """Make the map of an index, or bring it in step, and publish it.
 
     The library's lock is taken at the end only, so that ingests go on while the map is made.
@@ -52,6 +56,12 @@ def draw_map(library: Library, index: str, limit: int | None, parameters: MapPar
         made = make_map(photos, parameters, limit, old, refit, watch)
         if made.action == "unchanged":
             return Drawn(folder.current_version(), made.action)
+        if old is not None and made.action == "updated":
+            made = keep_words(made, old)
+        else:
+            with watch.stage("words"):
+                made = with_words(library, registry, made, machine)
+        made = replace(made, seconds=dict(watch.seconds))
         with writer_lock_in_turn(library.root):
             version = publish_map(folder, made, photos.manifest, len(photos.ids), limit, parameters)
             return Drawn(version, made.action)

@@ -44,7 +44,7 @@ def _page_path(_context: click.Context, _option: click.Parameter, value: str | N
               help="Photos on the page, at most.")  # fmt: skip
 @click.option("--no-paths", is_flag=True, help="Leave names and folders of photos out of the page.")
 @settings_options("n_neighbors", "min_dist", "min_cluster_size", "map_points", "graph_points", "graph_threshold",
-                  "map_seed", "workers")  # fmt: skip
+                  "map_seed", "workers", "device", "models_root")  # fmt: skip
 @json_option
 @click.pass_obj
 def explore(

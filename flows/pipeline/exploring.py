@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from imgrec.conf.settings import Settings
+from imgrec.embedders.machine import Machine
 from imgrec.flows.pipeline.progress import stage_progress
 from imgrec.flows.pipeline.run import run_name
 from imgrec.search.errors import IndexNotFoundError
@@ -103,7 +104,8 @@ def explore(
     name = _index_of(library, index)
     check_explore()
     with _driving(library, chosen):
-        drawn = calls.call(draw_map, library, name, limit, _parameters(chosen), refit)
+        machine = Machine(chosen.models_root, chosen.device)
+        drawn = calls.call(draw_map, library, name, limit, _parameters(chosen), refit, machine)
         shown = 0
         if output is not None:
             page = Page(output, page_photos, with_paths)

@@ -64,16 +64,28 @@ function labels() {
     x: cluster.x, y: cluster.y, text: cluster.words[0], showarrow: false, bgcolor: "rgba(127,127,127,.25)" }));
 }
 
+// Pictures of the largest clusters, as large as a part of the map, so that they grow with it.
+function pictures() {
+  if (!$("pictures").checked) return [];
+  const side = Math.max(extent(data.x), extent(data.y)) / 22;
+  return data.clusters.slice(0, 60).filter((cluster) => cluster.row !== null && picture(cluster.row)
+    && (highlighted === null || highlighted === cluster.number)).map((cluster) => ({ source: picture(cluster.row),
+    xref: "x", yref: "y", x: cluster.x, y: cluster.y, sizex: side, sizey: side, xanchor: "center", yanchor: "bottom" }));
+}
+
+const extent = (values) => values.reduce((a, b) => Math.max(a, b)) - values.reduce((a, b) => Math.min(a, b)) || 1;
+
 function draw() {
   const ink = getComputedStyle(document.body).color, deep = $("deep").checked;
   const bare = { visible: false, showgrid: false, zeroline: false };
   const layout = { margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, hovermode: "closest", dragmode: deep ? "orbit" : "pan",
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink }, uirevision: deep ? 3 : 2,
     xaxis: bare, yaxis: { ...bare, scaleanchor: "x" }, annotations: deep ? [] : labels(),
+    images: deep ? [] : pictures(), modebar: { bgcolor: "rgba(0,0,0,0)" },
     scene: { xaxis: bare, yaxis: bare, zaxis: bare } };
   const traces = deep ? [trace(true)] : $("linked").checked ? [links(), trace(false)] : [trace(false)];
   Plotly.react(plot, traces, layout, { scrollZoom: true, responsive: true, displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"] });
+    modeBarButtons: deep ? [["resetCameraDefault3d"]] : [["zoomIn2d", "zoomOut2d", "resetScale2d"]] });
 }
 
 function describe(row) {
@@ -125,7 +137,7 @@ function listClusters() {
   }
 }
 
-for (const id of ["colour", "deep", "linked", "words"]) $(id).addEventListener("change", draw);
+for (const id of ["colour", "deep", "linked", "words", "pictures"]) $(id).addEventListener("change", draw);
 if (!hasWebGL) $("deep").disabled = true;
 if (!data.clusters.some((cluster) => cluster.words.length)) $("words").closest("label").hidden = true;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
