@@ -1,11 +1,11 @@
 """What a map costs: UMAP from known neighbours, clusters, memory.
 
 vs_umap           seconds of `search.map` to lay out 50,000 × 512 (5,000 with --quick) in two dimensions, the neighbours
-                  from the library's index included, in those of plain umap-learn's `UMAP(metric="cosine").fit`: the same
+                  from the library's index included, in those of plain umap-learn's `UMAP(metric="cosine")`: the same
                   vectors, seed and threads, medians of rounds that take turns, kernels compiled before.
 vs_umap_kept      the share of the true 15 nearest neighbours of 2,000 points that are among the 15 nearest on the map,
                   less the same share of plain umap-learn's: −0.01 or more.
-clusters_500k_s   seconds of HDBSCAN of 500,000 points in two dimensions (50,000 with --quick), 200 made groups and noise.
+clusters_500k_s   seconds of HDBSCAN of 500,000 points in two dimensions (50,000 with --quick), 200 groups and noise.
 peak_gb           largest memory of a process that maps 1,000,000 × 512 (20,000 with --quick): `map_points` of them by
                   UMAP, the others beside them, clusters and graph included.
 """

@@ -62,6 +62,7 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
         (steps.embed, "embed {images} images, {chunk_path.stem:.8}", _CACHED),
         (steps.mirror, "mirror shards", _NEVER),
         (steps.merge, "merge small {modality} shards", _NEVER),
+        (steps.merge_thumbnails, "merge thumbnails", _NEVER),
         (steps.index, "index {name}", _NEVER),
         (steps.switch, "switch to the new vectors", _NEVER),
         (exploring.draw_map, "map {index}", _NEVER),

@@ -20,6 +20,7 @@ from imgrec.search.map.stored import read_map
 from imgrec.search.upkeep.backup import back_up
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
+from imgrec.storage.thumbnails import store as store_module
 from imgrec.storage.thumbnails.store import ThumbnailStore, pack_paths
 from tests.flows.conftest import Imgrec
 from tests.plain import ingest
@@ -203,6 +204,14 @@ def test_thumbnails_come_with_the_vectors(photos: Path, library: Path, imgrec: I
     assert made["made"] == 6
     (made,) = imgrec("thumbnails", "--library", library, "--json").lines
     assert made["made"] == 0
+
+
+def test_an_ingest_merges_small_packs(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SPARE_PACKS", 2)
+    ingest(photos, library, batch_size=1)
+    assert len(pack_paths(library / "thumbnails")) <= 2
+    with public.open(library) as opened:
+        assert len(opened.thumbnails(range(1, 7))) == 6
 
 
 def test_a_library_can_do_without_thumbnails(photos: Path, library: Path, tmp_path: Path) -> None:
