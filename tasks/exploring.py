@@ -49,6 +49,8 @@ def draw_map(
     folder = MapFolder(library.maps_dir, index, limit)
     with Registry.open_for_reading(library.registry_path) as registry:
         photos = Photos.open(library, registry, index)
+        if not len(photos.ids):
+            raise MapNotFoundError(f"index {index} has no photos, so there is nothing to map: `imgrec ingest`")
         old = None
         with suppress(MapNotFoundError, MapDamagedError):  # then it is made anew
             old = matching_map(folder, photos.manifest, parameters)
