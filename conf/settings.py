@@ -132,6 +132,12 @@ class Settings(BaseSettings):
         60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"
     )
 
+    # Thumbnails
+    thumbnails: bool = Field(True, description="keep a thumbnail of 64 pixels of each photo, made while it is decoded")
+    thumbnail_cache_mb: float = Field(
+        1_000, ge=0, description="larger thumbnails, made as they are looked at, are kept up to this size"
+    )
+
     # Work
     batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
@@ -172,6 +178,21 @@ class Settings(BaseSettings):
 
     # Search
     top_k: int = Field(10, ge=1, le=100_000, description="hits a query")
+
+    # Map
+    n_neighbors: int = Field(15, ge=2, le=200, description="map: neighbours of a photo that shape it")
+    min_dist: float = Field(0.1, ge=0, le=1, description="map: how near neighbours may lie")
+    min_cluster_size: int | None = Field(
+        None, ge=2, description="map: photos that make a cluster; default: half the root of all, at least 5"
+    )
+    map_points: int = Field(
+        200_000, ge=100, description="map: of more photos than these, so many are laid out, and the others beside them"
+    )
+    graph_points: int = Field(10_000, ge=0, description="map: of more photos than these, so many are in the graph")
+    graph_threshold: float | None = Field(
+        None, ge=-1, le=1, description="map: similarity from which photos are linked; default: the median of neighbours"
+    )
+    map_seed: int = Field(0, ge=0, le=2**31 - 1, description="map: the same seed gives the same map")
 
     @classmethod
     def load(cls, **flags: Any) -> "Settings":

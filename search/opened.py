@@ -11,11 +11,20 @@ from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import UnknownEmbedderError
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.errors import MapNotFoundError
+from imgrec.search.indexes.layout import list_indexes
 from imgrec.search.indexes.switching import serving_fingerprints
+from imgrec.search.map.files import MapFolder
+from imgrec.search.map.making import Map
+from imgrec.search.map.stored import read_map
+from imgrec.search.names import by_preference
+from imgrec.search.pictured import Thumbnails
 from imgrec.search.pictures import Picture
+from imgrec.search.queries import Limits
 from imgrec.search.searcher import Searcher
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.registry_pool import RegistryPool
 from imgrec.storage.tables import image_table, read_vectors
 
 
@@ -26,9 +35,13 @@ class OpenLibrary:
         LibraryNotFoundError: there is no library.
     """
 
-    def __init__(self, root: Path, machine: Machine = Machine()) -> None:
+    def __init__(
+        self, root: Path, machine: Machine = Machine(), limits: Limits = Limits(), thumbnail_cache_mb: float = 1_000
+    ) -> None:
         self.library: Library = open_library(root)
         self._machine = machine
+        self._registries = RegistryPool(self.library.registry_path)
+        self._thumbnails = Thumbnails(self.library, self._registries, limits, thumbnail_cache_mb)
         self._searchers: dict[str | None, Searcher] = {}
         self._opening = threading.Lock()
 
@@ -40,6 +53,7 @@ class OpenLibrary:
 
     def close(self) -> None:
         """Let go of the indexes and the registry."""
+        self._registries.close()
         with self._opening:
             while self._searchers:
                 self._searchers.popitem()[1].close()
@@ -65,6 +79,30 @@ class OpenLibrary:
             if index not in self._searchers:
                 self._searchers[index] = Searcher(self.library.root, index, machine=self._machine)
             return self._searchers[index]
+
+    def thumbnails(self, ids: Sequence[int]) -> dict[int, bytes]:
+        """Return the thumbnails of these photos, WebP of 64 pixels by id; those that have none are left out."""
+        return self._thumbnails.get_many(ids)
+
+    def thumbnail(self, image_id: int, side: int = 256) -> bytes:
+        """Return a thumbnail of one photo, WebP, of `side` pixels or the next larger of 64, 128, 256, 512 and 1,024.
+
+        Raises:
+            QueryError: there is no such photo, or it cannot be read any more.
+        """
+        return self._thumbnails.get(image_id, side)
+
+    def map(self, index: str | None = None, limit: int | None = None) -> Map:
+        """Return the map that `imgrec explore` made of an index, or of the one that is searched by default.
+
+        Raises:
+            MapNotFoundError: it made none.
+            MapDamagedError: its files are damaged.
+        """
+        names = [index] if index else by_preference(list_indexes(self.library.indexes_dir))
+        if not names:
+            raise MapNotFoundError(f"no index in {self.library.root}, and so no map: `imgrec ingest`")
+        return read_map(MapFolder(self.library.maps_dir, names[0], limit))[0]
 
     def images(self) -> pa.Table:
         """The photos, as an Arrow table by id.

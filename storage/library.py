@@ -65,6 +65,14 @@ class Library:
         return self.root / "indexes"
 
     @property
+    def maps_dir(self) -> Path:
+        return self.root / "maps"
+
+    @property
+    def thumbnails_dir(self) -> Path:
+        return self.root / "thumbnails"
+
+    @property
     def models_dir(self) -> Path:
         """What was trained for this library, named by content hash."""
         return self.root / "models"

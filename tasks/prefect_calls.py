@@ -15,7 +15,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from imgrec.embedders.work.worker import is_embedded
-from imgrec.tasks import steps
+from imgrec.tasks import exploring, steps
 from imgrec.tasks.calls import Promise
 from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
@@ -62,8 +62,12 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
         (steps.embed, "embed {images} images, {chunk_path.stem:.8}", _CACHED),
         (steps.mirror, "mirror shards", _NEVER),
         (steps.merge, "merge small {modality} shards", _NEVER),
+        (steps.merge_thumbnails, "merge thumbnails", _NEVER),
         (steps.index, "index {name}", _NEVER),
         (steps.switch, "switch to the new vectors", _NEVER),
+        (exploring.draw_map, "map {index}", _NEVER),
+        (exploring.keep_thumbnails, "thumbnails", _NEVER),
+        (exploring.write_map_page, "page of map {index}", _NEVER),
         (track, "log {record.experiment} to MLflow", _NEVER),
     )
 }

@@ -17,6 +17,7 @@ from imgrec.storage.mirror import adopt_shards, merge_small_shards, mirror_shard
 from imgrec.storage.registry.failures import forget_failures
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
+from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.tasks.driver import current_driver
 
 
@@ -77,6 +78,11 @@ def merge(library: Library, modality: str, fingerprint: str) -> int:
     """Merge small shards if there are many; return how many files went."""
     with Registry.open_for_writing(library.registry_path) as registry:
         return merge_small_shards(registry, library.shards_dir, modality, fingerprint)
+
+
+def merge_thumbnails(library: Library) -> None:
+    """Merge small packs of thumbnails."""
+    ThumbnailStore(library.thumbnails_dir).merge()
 
 
 def index(

@@ -19,7 +19,7 @@ class Chunk:
     """What a worker needs to know, and nothing that depends on the registry.
 
     `images_roots` maps the names of roots to their folders, and `fingerprints` each modality asked for to the
-    fingerprint the driver expects of it.
+    fingerprint the driver expects of it. Thumbnails are made on the way where `thumbnails_dir` is given.
     """
 
     images_roots: Mapping[str, str]
@@ -34,6 +34,7 @@ class Chunk:
     models_root: str = str(DEFAULT_MODELS_ROOT)
     device: str = "auto"
     follow_links: bool = False
+    thumbnails_dir: str | None = None
 
     @property
     def roots(self) -> Roots:

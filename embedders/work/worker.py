@@ -1,6 +1,5 @@
 """The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -22,12 +21,11 @@ from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
 from imgrec.storage.machine.pool import map_batches, time_limit
 from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
 from imgrec.storage.photos.paths import printable
-from imgrec.storage.photos.pending import Pending
-from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.pending import read_unchanged
 from imgrec.storage.photos.profiles import profiles_of
-from imgrec.storage.photos.roots import Roots
-from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
+from imgrec.storage.thumbnails.store import ThumbnailStore
+from imgrec.storage.thumbnails.webp import thumbnail_of
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
 IMAGES_PER_PART = 8
@@ -78,6 +76,9 @@ def embed_chunk(
     changed = tuple(path for part in parts for path in part.changed)
     for path in changed:
         logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
+    if chunk.thumbnails_dir is not None:  # first, since with its shards a chunk counts as done
+        made = {content: small for part in parts for content, small in part.thumbnails.items()}
+        ThumbnailStore(Path(chunk.thumbnails_dir)).add(made)
     shards = tuple(_write(chunk, embedder, parts) for embedder in embedders.values())
     return ChunkOutcome(
         shards=tuple(path for path in shards if path is not None),
@@ -108,9 +109,10 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
     outcomes: dict[str, list[Prepared | Refused]] = {modality: [] for modality in embedders}
     failures: list[Failure] = []
     changed: list[str] = []
+    thumbnails: dict[bytes, bytes] = {}
     for pending in map(chunk.pending.__getitem__, positions):
         try:
-            data = _read_unchanged(chunk.roots, pending, chunk.follow_links)
+            data = read_unchanged(chunk.roots, pending, chunk.follow_links)
             with time_limit(chunk.decode_timeout_s):
                 pixels = _decode(chunk, data)
         except ImageChangedError:
@@ -119,9 +121,11 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
             failures.append(Failure(pending.content_hash, error.status, str(error)))
         else:
             content_hashes.append(pending.content_hash)
+            if chunk.thumbnails_dir is not None:
+                thumbnails[pending.content_hash] = thumbnail_of(pixels)
             for modality, embedder in embedders.items():
                 outcomes[modality].append(prepare(embedder, expected[modality], pixels))
-    part = Part(tuple(content_hashes), {}, tuple(failures), tuple(changed))
+    part = Part(tuple(content_hashes), {}, tuple(failures), tuple(changed), thumbnails=thumbnails)
     for modality, embedder in embedders.items():
         part = part.with_rows(embedder, outcomes[modality])
     return part
@@ -158,17 +162,6 @@ def _load(chunk_path: Path) -> tuple[Chunk, dict[str, Embedder]]:
 def _prepared_like(chunk_path: Path) -> dict[str, Like | None]:
     _prepared_like.cache_clear()
     return {modality: prepared_like(embedder) for modality, embedder in _load(chunk_path)[1].items()}
-
-
-def _read_unchanged(roots: Roots, pending: Pending, follow_links: bool) -> bytes:
-    try:
-        data, status = read_regular(roots.locate(pending.path), follow_links)
-    except OSError as error:
-        raise ImageChangedError(f"{pending.path}: {error}") from error
-    same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]
-    if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
-        raise ImageChangedError(pending.path)
-    return data
 
 
 def _checked_embedders(chunk: Chunk) -> dict[str, Embedder]:

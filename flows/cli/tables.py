@@ -19,10 +19,13 @@ from imgrec.storage.registry.failures import remedy_for
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from imgrec.embedders.models.store import StoredModel
     from imgrec.flows.pipeline.dry_run import Estimate
+    from imgrec.flows.pipeline.exploring import ExploreReport
     from imgrec.search.answers import Answer
     from imgrec.search.upkeep.doctor import Diagnosis
     from imgrec.search.upkeep.unneeded import Garbage
     from imgrec.storage.registry.images import ImageRow
+
+_CLUSTERS_SHOWN = 20
 
 
 def print_answer(answer: Answer) -> None:
@@ -119,6 +122,39 @@ def print_failures(rows: Iterable[ImageRow]) -> None:
     console.print("" if remedies else "no image failed")
     for remedy, status in sorted(remedies.items(), key=lambda item: item[1]):
         console.print(f"{status}: {visible(remedy)}", soft_wrap=True)
+
+
+def print_explored(report: ExploreReport) -> None:
+    """Print what is on a map: its largest clusters, and where its page is."""
+    facts, console = report.facts, plain_console()
+    clusters = report.clusters[:_CLUSTERS_SHOWN]
+    words = any(cluster.words for cluster in clusters)
+    columns = [Column("cluster", right=True), Column("photos", right=True), Column("stands for it", right=True)]
+    columns += [Column("words")] if words else []
+    rows = [
+        (
+            str(cluster.number),
+            f"{cluster.size:,}",
+            f"id:{cluster.medoid}",
+            *([", ".join(cluster.words)] if words else []),
+        )
+        for cluster in clusters
+    ]
+    print_lines(f"Map {report.map}, {report.action}: {facts.tell(facts.mapped)}", columns, rows)
+    if len(report.clusters) > len(clusters):
+        console.print(f"and {len(report.clusters) - len(clusters):,} smaller clusters (`--json` lists them)")
+    console.print(
+        f"{facts.mapped:,} photos: {len(report.clusters):,} clusters, {report.alone:,} photos in none; "
+        f"{report.links:,} links, {report.communities:,} communities",
+        soft_wrap=True,
+    )
+    if report.seconds:
+        console.print(
+            "  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()), soft_wrap=True
+        )
+    if report.page is not None:
+        told = "" if report.shown == facts.mapped else f", {report.shown:,} photos of it"
+        console.print(f"page: {visible(printable(str(report.page)))}{told}", soft_wrap=True)
 
 
 def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

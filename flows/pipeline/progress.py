@@ -7,7 +7,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 
@@ -31,6 +40,7 @@ class _Remaining(ProgressColumn):
 
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), _Remaining())
+_STAGE_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 class IngestProgress:
@@ -64,3 +74,28 @@ def ingest_progress() -> Iterator[IngestProgress]:
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console, disable=not sys.stderr.isatty()) as bar:
         yield IngestProgress(bar)
+
+
+class StageProgress:
+    """One bar after the other, as stages begin; `on_photos` may be called from any thread."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def on_stage(self, what: str, photos: int) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=photos or None)
+
+    def on_photos(self, count: int) -> None:
+        if self._task is not None:
+            self._bar.advance(self._task, count)
+
+
+@contextmanager
+def stage_progress() -> Iterator[StageProgress]:
+    """Show a bar a stage where standard error is a terminal, else nothing."""
+    console = Console(stderr=True)
+    with Progress(*_STAGE_COLUMNS, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        yield StageProgress(bar)

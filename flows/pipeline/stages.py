@@ -16,6 +16,7 @@ from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
+from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.tasks import steps
 from imgrec.tasks.calls import CHUNKS_IN_FLIGHT, Promise
 
@@ -58,6 +59,8 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None, left_alone: C
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)
+        if ThumbnailStore(run.library.thumbnails_dir).wants_merge:
+            run.calls.call(steps.merge_thumbnails, run.library)
         return embedded
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.upkeep.check_indexes import IndexChecks
+from imgrec.search.upkeep.check_pictures import check_maps, check_thumbnails
 from imgrec.search.upkeep.check_registry import (
     LOST_REGISTRY,
     check_integrity,
@@ -32,6 +33,8 @@ CHECKS: tuple[Check, ...] = (
     check_unknown_shards,
     check_unsharded,
     check_mirror,
+    check_thumbnails,
+    check_maps,
     check_leftovers,
 )
 

@@ -133,6 +133,17 @@ class Images(Database):
             ).fetchall()
         return found
 
+    def unknown_contents(self, content_hashes: Sequence[bytes]) -> list[bytes]:
+        """List those of these contents that no image has, missing or not."""
+        known: set[bytes] = set()
+        for start in range(0, len(content_hashes), VALUES_PER_QUERY):
+            some = content_hashes[start : start + VALUES_PER_QUERY]
+            rows = self.connection.execute(
+                f"SELECT content_hash FROM images WHERE content_hash IN ({marks_of(some)})", some
+            )
+            known.update(chain.from_iterable(rows))
+        return [content for content in content_hashes if content not in known]
+
     def paths_of(self, content_hashes: Iterable[bytes]) -> list[str]:
         """List a path, as it is opened, of each of these contents that is there."""
         rows = [

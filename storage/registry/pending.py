@@ -1,7 +1,7 @@
 """What waits for vectors, as the registry and the shards that it knows say."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from imgrec.storage.photos.pending import Pending
@@ -9,6 +9,8 @@ from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.changes import track
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.sql import LIVE, lacks_outcome
+
+_AT_ONCE = 8_192
 
 
 class PendingGroup(NamedTuple):
@@ -79,6 +81,31 @@ def sample_contents(registry: Registry, count: int) -> list[Pending]:
         (count,),
     )
     return [_pending(row) for row in rows]
+
+
+def live_contents(registry: Registry, ids: Sequence[int] | None = None) -> Iterator[list[Pending]]:
+    """Yield the contents of live images, each once with one file that holds it, some thousands at a time.
+
+    Of all images, in the order of their hashes, or of `ids`.
+    """
+    columns = "content_hash, path, raw_path, size, mtime_ns, ctime_ns"
+    if ids is not None:
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found = registry.connection.execute(
+                f"SELECT {columns} FROM images WHERE id IN ({marks}) AND {LIVE} GROUP BY content_hash", some
+            )
+            yield [_pending(row) for row in found]
+        return
+    last: bytes = b""
+    while rows := registry.connection.execute(
+        f"""SELECT {columns} FROM images WHERE content_hash > ? AND {LIVE}
+            GROUP BY content_hash ORDER BY content_hash LIMIT {_AT_ONCE}""",
+        (last,),
+    ).fetchall():
+        last = rows[-1][0]
+        yield [_pending(row) for row in rows]
 
 
 def _pending(row: tuple[bytes, str, bytes | None, int, int, int]) -> Pending:
