@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 4_096
 class Distinct:
     """Numbers vectors as they come: equal ones get the number of the first.
 
-    They are compared by 64 bits that are as good as drawn for each (`_keys`): of ten million vectors, the chance that
+    They are compared by 64 bits that are as good as drawn for each (`keys_of`): of ten million vectors, the chance that
     any two that differ are taken for equal is 1 to 400,000, and then one of two photos is found by the other's vector.
     Keys are kept in sorted runs that are merged as they double, so that a batch costs no more late than early.
     """
@@ -39,7 +39,7 @@ class Distinct:
 
     def number(self, vectors: Vectors) -> tuple[Mask, Offsets]:
         """Say of each vector (N, dim) whether it is the first of its kind, and which row it has."""
-        keys = _keys(vectors)
+        keys = keys_of(vectors)
         rows = self._find(keys)
         unknown = np.flatnonzero(rows < 0)
         new, first, kind = np.unique(keys[unknown], return_index=True, return_inverse=True)
@@ -74,7 +74,7 @@ class Distinct:
             self._runs.append((keys[order], numbers[order]))
 
 
-def _keys(vectors: Vectors) -> Keys:
+def keys_of(vectors: Vectors) -> Keys:
     """Hash rows to 64 bits: twice the upper half of a sum of 32-bit words times random numbers.
 
     Each half is strongly universal (Lemire, Kaser: https://arxiv.org/abs/1202.4961).

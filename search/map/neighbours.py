@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from imgrec.search.indexes.copies import keys_of
 from imgrec.search.indexes.opening import Reader
 from imgrec.search.indexes.vectors import Ids, Vectors
 
@@ -98,7 +99,7 @@ def find_neighbours(
     far = np.ones((len(ids), asked), np.float32)
     for some, vectors in batches:
         rows = np.searchsorted(ids, some)
-        keys[rows] = _keys(vectors)
+        keys[rows] = keys_of(vectors)
         near[rows], far[rows] = _search(find, vectors, asked, ids)
         on_photos(len(some))
     _, first, point_of = np.unique(keys, return_index=True, return_inverse=True)
@@ -148,12 +149,3 @@ def _repeated(rows: Places) -> NDArray[np.bool_]:
     repeated = np.empty_like(again)
     np.put_along_axis(repeated, order, again, axis=1)
     return repeated
-
-
-def _keys(vectors: Vectors) -> NDArray[np.uint64]:
-    """A number of 64 bits for each row, the same for equal rows (and for others once in 2^64 pairs).
-
-    The sum of a row's words times fixed random numbers (https://arxiv.org/abs/1504.06804).
-    """
-    words = np.ascontiguousarray(vectors).view(np.uint32).astype(np.uint64)
-    return np.asarray(words @ (np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)))
