@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     target_recall: float = Field(
         0.99, ge=0.5, le=1, description="recall@10 that an index is tuned to, measured on its own vectors"
     )
-    hnsw_m: int = Field(16, ge=4, le=512, description="HNSW: links a vector")
+    hnsw_m: int = Field(24, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
     ef_search: int | None = Field(
         None, ge=1, le=100_000, description="candidates at searching; default: as many as `target_recall` takes"

@@ -13,7 +13,7 @@ class IndexParameters:
     not the index.
     """
 
-    hnsw_m: int = 16
+    hnsw_m: int = 24
     ef_construction: int = 100
     ef_search: int | None = None
     index_batch_size: int = 16_384

@@ -53,12 +53,20 @@ class IndexReader:
         if (parameters := self._parameters.get(key)) is None:
             if len(self._parameters) >= _KEPT_PARAMETERS:
                 self._parameters.clear()
-            made = [searched.segment.opened.parameters(*key, searched.selector) for searched in self._segments]
-            parameters = self._parameters[key] = made
+            parameters = self._parameters[key] = self._make_parameters(*key)
         pairs = zip(self._segments, parameters, strict=True)
         with one_thread_for(len(queries)):
             results = [_search(searched, queries, k, made) for searched, made in pairs]
         return merge_hits(results, len(queries), k)
+
+    def _make_parameters(self, k: int, ef_search: int) -> list[Any]:
+        """What each segment is searched with: few of the nearest are in a small one, so fewer candidates find them."""
+        largest = max((searched.segment.opened.rows for searched in self._segments), default=0)
+        made = []
+        for searched in self._segments:
+            share = (searched.segment.opened.rows / max(largest, 1)) ** 0.5
+            made.append(searched.segment.opened.parameters(k, max(k, round(ef_search * share)), searched.selector))
+        return made
 
     def products(self, query: Vectors, ids: Ids) -> Vectors:
         """The inner products of one query (dim,) with the vectors of images, (N,) float32, NaN where there is none."""

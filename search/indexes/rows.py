@@ -20,7 +20,7 @@ from imgrec.search.indexes.vectors import Mask, Offsets, Vectors
 Codes = NDArray[np.uint8]
 
 # What comes later may lie beyond the least and the greatest of the sample, by this share of what lies between.
-MARGIN = 0.05
+MARGIN = 0.02
 # A column in which all are alike still needs a step.
 _LEAST_SPAN = 1e-6
 
