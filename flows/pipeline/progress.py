@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -64,3 +64,11 @@ def ingest_progress() -> Iterator[IngestProgress]:
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console, disable=not sys.stderr.isatty()) as bar:
         yield IngestProgress(bar)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that is told (done, total), where standard error is a terminal, else nothing."""
+    with Progress(*COLUMNS, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
