@@ -31,7 +31,7 @@ def print_groups(found: Duplicates) -> None:
         console.out("\n".join([*lines, ""]), highlight=False)
         exact, near = exact + (group.kind == EXACT), near + (group.kind != EXACT)
         spare, size = spare + sum(not copy.keep for copy in group.copies), size + group.spare_bytes
-    where = f"near from {found.threshold:.3g} in {found.vectors.index}" if found.vectors else "exact copies only"
+    where = f"near from {found.near[1]:.3g} in {found.near[0]}" if found.near else "exact copies only"
     if near + exact == 0:
         console.print(f"no copies among {found.photos:,} photos ({where})", soft_wrap=True)
         return

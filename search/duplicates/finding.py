@@ -7,12 +7,13 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from imgrec.search.duplicates.candidates import Candidates, Contents, OnProgress, Places, find_candidates, score_pairs
+from imgrec.search.duplicates.candidates import Candidates, OnProgress, find_candidates
+from imgrec.search.duplicates.contents import Contents, Places
 from imgrec.search.duplicates.groups import Group
 from imgrec.search.duplicates.judging import Judge
 from imgrec.search.duplicates.keeping import DEFAULT_RULES, Rule, parse_rules
+from imgrec.search.duplicates.likeness import Likeness
 from imgrec.search.duplicates.stars import centrality, crowded_stars, stars
-from imgrec.search.duplicates.thresholds import default_threshold
 from imgrec.search.duplicates.vectors import IndexedVectors
 from imgrec.search.errors import IndexNotFoundError
 from imgrec.search.indexes.layout import list_indexes
@@ -56,18 +57,21 @@ class Duplicates:
         self._settled = read_settled(registry)
         self._all_ids, first = read_contents(registry)
         self._ids, self._content = np.unique(first, return_inverse=True)
-        self.vectors = None if asked.exact else _open_vectors(library, registry, asked.index)
-        self.threshold = 1.0
         self._centre = np.arange(len(self._ids))
-        if self.vectors is not None:
-            known = default_threshold(self.vectors.members) if asked.threshold is None else asked.threshold
-            self.threshold = known
-            self._join_near(self.vectors, on_progress)
+        self._contents: Contents | None = None
+        if not asked.exact:
+            vectors = _open_vectors(library, registry, asked.index)
+            self._join_near(vectors, Likeness(vectors.members, asked.threshold), on_progress)
 
     @property
     def photos(self) -> int:
         """How many photos were compared."""
         return len(self._all_ids)
+
+    @property
+    def near(self) -> tuple[str, float] | None:
+        """The index that said what is near, and its threshold; None where only exact copies were looked for."""
+        return None if self._contents is None else (self._contents.vectors.index, self._contents.likeness.threshold)
 
     def groups(self) -> Iterator[Group]:
         """Yield the groups, by number."""
@@ -78,7 +82,7 @@ class Duplicates:
         photos = np.flatnonzero(several[label])
         photos = photos[np.argsort(lowest[label[photos]], kind="stable")]
         ends = np.flatnonzero(np.diff(label[photos], append=-1)) + 1
-        judge = Judge(self._library, self._registry, self._asked.rules, self.threshold, self._settled)
+        judge = Judge(self._library, self._registry, self._asked.rules, self._settled)
         start = 0
         for end in _spread(ends.tolist(), _PHOTOS_AT_ONCE):
             some = photos[start:end]
@@ -87,21 +91,20 @@ class Duplicates:
             yield from judge.groups([ids.tolist() for ids in together], self._score, self._asked.settled)
             start = end
 
-    def _score(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
-        """Return the cosines of pairs of images whose contents have vectors."""
-        assert self.vectors is not None
-        ids = np.asarray(pairs, np.int64).reshape(-1, 2)
-        places = self._content[np.searchsorted(self._all_ids, ids)]
-        return [float(score) for score in score_pairs(self.vectors, self._ids, places)]
+    def _score(self, pairs: Sequence[tuple[int, int]]) -> list[tuple[float, bool]]:
+        """Return the scores of pairs of images that are in one star, and which of them are near."""
+        assert self._contents is not None
+        scores, near = self._contents.judge(self._contents.places(np.asarray(pairs, np.int64)))
+        return list(zip(scores.tolist(), near.tolist(), strict=True))
 
-    def _join_near(self, vectors: IndexedVectors, on_progress: OnProgress) -> None:
+    def _join_near(self, vectors: IndexedVectors, likeness: Likeness, on_progress: OnProgress) -> None:
         """Let the centre of each content be that of the star it is in."""
         has = np.isin(self._ids, vectors.ids(), assume_unique=True)
-        ids, place = self._ids[has], np.where(has, np.cumsum(has) - 1, -1)
-        contents = Contents(ids, self._all_ids, place[self._content])
-        found = find_candidates(vectors, contents, self.threshold, on_progress)
-        found = _without(found, self._different(ids))
-        centre = _centres(vectors, ids, found, self.threshold)
+        place = np.where(has, np.cumsum(has) - 1, -1)
+        self._contents = Contents(vectors, likeness, self._ids[has], self._all_ids, place[self._content])
+        found = find_candidates(self._contents, on_progress)
+        found = _without(found, self._different(self._contents.ids))
+        centre = _centres(self._contents, found)
         self._centre[has] = np.flatnonzero(has)[centre[found.same]]
 
     def _different(self, ids: Ids) -> Places:
@@ -116,8 +119,8 @@ class Duplicates:
         return np.concatenate(pairs)
 
 
-def _open_vectors(library: Library, registry: Registry, index: str | None) -> IndexedVectors | None:
-    """Open the index that is named, or else the library's; None where no photo has a vector yet."""
+def _open_vectors(library: Library, registry: Registry, index: str | None) -> IndexedVectors:
+    """Open the index that is named, or else the library's."""
     name = index or next(iter(by_preference(list_indexes(library.indexes_dir))), None)
     try:
         return IndexedVectors(library, registry, name or library.modalities[0])
@@ -135,9 +138,9 @@ def _without(found: Candidates, different: Places) -> Candidates:
     return Candidates(found.same, found.pairs[left], found.scores[left], found.cut)
 
 
-def _centres(vectors: IndexedVectors, ids: Ids, found: Candidates, threshold: float) -> Places:
+def _centres(contents: Contents, found: Candidates) -> Places:
     """Return the centre of each content, itself where it is alone."""
-    count = len(ids)
+    count = len(contents.ids)
     links = coo_array((np.ones(len(found.pairs), bool), tuple(found.pairs.T)), shape=(count, count))
     components, label = connected_components(links, directed=False)
     crowded = np.zeros(components, bool)
@@ -149,7 +152,7 @@ def _centres(vectors: IndexedVectors, ids: Ids, found: Candidates, threshold: fl
     among = np.flatnonzero(crowded[label])
     among = among[np.argsort(label[among], kind="stable")]
     for members in np.split(among, np.flatnonzero(np.diff(label[among])) + 1) if len(among) else ():
-        centre[members] = crowded_stars(vectors, ids, rank, members, threshold)
+        centre[members] = crowded_stars(contents, rank, members)
     return centre
 
 

@@ -1,6 +1,6 @@
 """What becomes of photos that lie in one star: which is kept, what is settled, why."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from imgrec.search.duplicates.groups import EXACT, NEAR, Copy, Group
@@ -9,8 +9,8 @@ from imgrec.storage.library import Library
 from imgrec.storage.registry.duplicates import DIFFERENT, CopyFacts, Settled, read_facts
 from imgrec.storage.registry.registry import Registry
 
-# Of pairs of images, their cosines.
-Scoring = Callable[[Sequence[tuple[int, int]]], list[float]]
+# Of pairs of images, the score of each, and whether it is near.
+Scoring = Callable[[Sequence[tuple[int, int]]], list[tuple[float, bool]]]
 
 
 class Judge:
@@ -21,11 +21,10 @@ class Judge:
         library: Library,
         registry: Registry,
         rules: Sequence[Rule],
-        threshold: float,
         settled: Sequence[Settled],
     ) -> None:
         self._root = f"{library.images_root.rstrip('/')}/"
-        self._registry, self._rules, self._threshold = registry, rules, threshold
+        self._registry, self._rules = registry, rules
         self._settled = {group.number: group for group in settled}
         self._decided: dict[bytes, set[int]] = {}
         for group in settled:
@@ -48,7 +47,7 @@ class Judge:
         ]
         scores = iter(score(pairs) if pairs else ())
         for choice, photos in chosen:
-            scored = {choice.kept.content_hash: 1.0}
+            scored = {choice.kept.content_hash: (1.0, True)}
             for photo in _one_a_content(photos):
                 if photo.content_hash != choice.kept.content_hash:
                     scored[photo.content_hash] = next(scores)
@@ -62,7 +61,9 @@ class Judge:
         several = len({photo.content_hash for photo in photos}) > 1
         return any(several or self._settled[number].verdict != DIFFERENT for number in numbers)
 
-    def _without_different(self, photos: list[CopyFacts], scored: dict[bytes, float]) -> list[CopyFacts]:
+    def _without_different(
+        self, photos: list[CopyFacts], scored: Mapping[bytes, tuple[float, bool]]
+    ) -> list[CopyFacts]:
         """Leave out photos that are different, by the user's word, from one that is more like the kept one.
 
         Such a pair comes together where a third photo is like both.
@@ -75,16 +76,16 @@ class Judge:
                 left = [photo for photo in left if photo.content_hash not in held[1:]]
         return left
 
-    def _group(self, choice: Choice, photos: Sequence[CopyFacts], scored: dict[bytes, float]) -> Group:
+    def _group(self, choice: Choice, photos: Sequence[CopyFacts], scored: Mapping[bytes, tuple[float, bool]]) -> Group:
         """Keep the chosen photo, and one of each content that is not near enough to it."""
         kept = {choice.kept.content_hash: choice}
-        for content, score in scored.items():
-            if score < self._threshold and content not in kept:
+        for content, (_, near) in scored.items():
+            if not near:
                 kept[content] = choose(self._rules, [photo for photo in photos if photo.content_hash == content])
         copies = []
         for photo in photos:
             own = kept.get(photo.content_hash, choice)
-            copy = self._copy(photo, scored[photo.content_hash])
+            copy = self._copy(photo, scored[photo.content_hash][0])
             if photo.id != own.kept.id:
                 copy = replace(copy, keep=False, why=own.why_not(photo), instead=own.kept.id)
             elif own is choice:

@@ -8,9 +8,9 @@ Rus (https://doi.org/10.7155/jgaa.00084), in which centres are chosen by how muc
 import numpy as np
 from numpy.typing import NDArray
 
-from imgrec.search.duplicates.candidates import Places, Scores
-from imgrec.search.duplicates.vectors import IndexedVectors
-from imgrec.search.indexes.segment import Ids
+from imgrec.search.duplicates.contents import Contents, Places
+from imgrec.search.duplicates.likeness import Scores
+from imgrec.search.indexes.segment import Vectors
 
 # Centres that are compared with a crowded component at once.
 _CENTRES = 256
@@ -60,38 +60,45 @@ def _nearest_centre(
     return centre_of
 
 
-def crowded_stars(vectors: IndexedVectors, ids: Ids, rank: Places, members: Places, threshold: float) -> Places:
+def crowded_stars(contents: Contents, rank: Places, members: Places) -> Places:
     """Return the centre of each of `members`, a component whose pairs are too many to be listed.
 
     The same as `stars`, from exact scores of all members to all centres.
     """
     order = members[np.argsort(rank[members])]
-    step = vectors.batch_size
-    kept = vectors.rows(ids[order]) if len(order) * 4 * vectors.dim <= _KEPT_BYTES else None
+    kept = contents.rows(order) if len(order) * 4 * contents.vectors.dim <= _KEPT_BYTES else None
+    step = contents.vectors.batch_size
     best = np.full(len(order), -np.inf, np.float32)
     centre_of = order.copy()
     waiting = np.ones(len(order), bool)
     while waiting.any():
         asked = np.flatnonzero(waiting)[:_CENTRES]
-        rows = vectors.rows(ids[order[asked]]) if kept is None else kept[asked]
-        chosen = _apart(rows @ rows.T >= threshold)
-        centres = order[asked[chosen]]
+        rows = contents.rows(order[asked]) if kept is None else kept[asked]
+        chosen = _apart(_judge(contents, rows, rows, order[asked], order[asked])[1])
+        centres, rows = order[asked[chosen]], rows[chosen]
         for start in range(0, len(order), step):
             part = slice(start, start + step)
-            there = vectors.rows(ids[order[part]]) if kept is None else kept[part]
-            scores = there @ rows[chosen].T
+            there = contents.rows(order[part]) if kept is None else kept[part]
+            scores, near = _judge(contents, there, rows, order[part], centres)
+            scores[~near] = -np.inf
             nearest = scores.argmax(axis=1)
             score = scores[np.arange(len(scores)), nearest]
-            waiting[part] &= score < threshold
-            closer = (score >= threshold) & (score > best[part])
+            waiting[part] &= ~near.any(axis=1)
+            closer = score > best[part]
             best[part][closer] = score[closer]
             centre_of[part][closer] = centres[nearest[closer]]
         waiting[asked[chosen]] = False
-        centre_of[asked[chosen]] = centres
-        best[asked[chosen]] = np.inf
+        centre_of[asked[chosen]], best[asked[chosen]] = centres, np.inf
     found = np.empty_like(members)
     found[np.argsort(rank[members])] = centre_of
     return found
+
+
+def _judge(
+    contents: Contents, rows: Vectors, others: Vectors, places: Places, other_places: Places
+) -> tuple[Scores, NDArray[np.bool_]]:
+    masks, other_masks = contents.masks[places][:, np.newaxis], contents.masks[other_places]
+    return contents.likeness.judge(rows @ others.T, masks, other_masks)
 
 
 def _apart(near: NDArray[np.bool_]) -> list[int]:
