@@ -11,6 +11,8 @@ from imgrec.storage.registry.registry import Registry
 
 # Of pairs of images, the score of each, and whether it is near.
 Scoring = Callable[[Sequence[tuple[int, int]]], list[tuple[float, bool]]]
+# The same by content, of the photo that is kept and the others.
+Scored = Mapping[bytes, tuple[float, bool]]
 
 
 class Judge:
@@ -72,11 +74,11 @@ class Judge:
         for number in set().union(*(self._decided.get(content, ()) for content in scored)):
             group = self._settled[number]
             if group.verdict == DIFFERENT:
-                held = sorted(group.contents & scored.keys(), key=lambda content: -scored[content])
+                held = sorted(group.contents & scored.keys(), key=lambda content: -scored[content][0])
                 left = [photo for photo in left if photo.content_hash not in held[1:]]
         return left
 
-    def _group(self, choice: Choice, photos: Sequence[CopyFacts], scored: Mapping[bytes, tuple[float, bool]]) -> Group:
+    def _group(self, choice: Choice, photos: Sequence[CopyFacts], scored: Scored) -> Group:
         """Keep the chosen photo, and one of each content that is not near enough to it."""
         kept = {choice.kept.content_hash: choice}
         for content, (_, near) in scored.items():
