@@ -159,7 +159,7 @@ def _centres(contents: Contents, found: Candidates) -> Places:
 def _spread(ends: list[int], at_once: int) -> Iterator[int]:
     """Yield those of the ends (ascending) between which lie about `at_once` things, and the last one."""
     start = 0
-    for end, following in zip(ends, [*ends[1:], None], strict=True):
-        if following is None or following - start > at_once:
+    for place, end in enumerate(ends, 1):
+        if place == len(ends) or ends[place] - start > at_once:
             yield end
             start = end

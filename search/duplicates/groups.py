@@ -11,12 +11,13 @@ class Copy:
 
     `score` is its cosine to the first photo of the group, 1 if both have the same bytes. `why` says why it is kept, or
     why it is not; then `instead` is the id of the photo that is kept in its place. `file` is absolute, and opens;
-    `path` is below the folder of photos, and printable. `modified_ns` is since 1970.
+    `below` is the same below the folder of photos, and `path` that as it is printed. `modified_ns` is since 1970.
     """
 
     id: int
     path: str
     file: str
+    below: str
     score: float
     keep: bool
     why: str

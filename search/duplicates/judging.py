@@ -102,6 +102,7 @@ class Judge:
             id=photo.id,
             path=photo.path,
             file=self._root + photo.file_path,
+            below=photo.file_path,
             score=score,
             keep=True,
             why="too little like the first photo to go for it",

@@ -27,9 +27,9 @@ class Likeness:
     """Judges pairs of photos of an index. A mask says which of the index's modalities a photo has: bit i the i-th.
 
     Only modalities that both photos have are compared: the score is the weighted mean of these cosines, and the
-    threshold the weighted mean of their thresholds. So two plain pictures, in which sift finds nothing, have to agree in
-    colour and model as clearly as these alone demand. `threshold` is that for photos that have all modalities; another
-    one moves that of all others by as much.
+    threshold the weighted mean of their thresholds. So two plain pictures, in which sift finds nothing, have to agree
+    in colour and model as clearly as these alone demand. `threshold` is that of photos that have all modalities;
+    another one moves that of all others by as much.
 
     Raises:
         QueryError: no threshold is known for a modality, and none is given.
