@@ -134,18 +134,23 @@ def _write_files(
     found: Duplicates, preview: Path | None, page: Path | None, most: int, script: Path | None, by: str, to: str | None
 ) -> list[str]:
     """Write what was asked for, and say what was written."""
+    from imgrec.flows.pipeline.progress import counting
     from imgrec.storage.photos.paths import printable
 
     told = []
     if preview:
         from imgrec.search.duplicates.sheet import write_sheets
 
-        sheets = write_sheets(preview, list(islice(found.groups(), most)))
+        with counting("drawing", "groups") as on_progress:
+            sheets = write_sheets(preview, list(islice(found.groups(), most)), on_progress)
         told += [f"preview: {printable(str(sheet))}" for sheet in sheets]
     if page:
         from imgrec.search.duplicates.page import write_page
 
-        write_page(page, islice(found.groups(), most), f"At most {most:,} groups among {found.photos:,} photos.")
+        groups = list(islice(found.groups(), most))
+        told_there = f"{len(groups):,} groups of copies among {found.photos:,} photos, {most:,} at most."
+        with counting("drawing", "groups") as on_progress:
+            write_page(page, groups, told_there, on_progress)
         told.append(f"page: {printable(str(page))}")
     if script:
         from imgrec.search.duplicates.script import write_script

@@ -3,12 +3,13 @@
 import base64
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from PIL import Image
 
+from imgrec.search.duplicates.candidates import OnProgress
 from imgrec.search.duplicates.groups import Copy, Group
 from imgrec.search.preview import tile_of
 from imgrec.storage.machine.atomic import atomic_path
@@ -34,12 +35,13 @@ img {{ width: {side}px; height: {side}px; outline: 3px solid transparent; displa
 """
 
 
-def write_page(path: Path, groups: Iterable[Group], told: str) -> None:
+def write_page(path: Path, groups: Sequence[Group], told: str, on_progress: OnProgress) -> None:
     """Write groups as a page; `told` is a sentence that says which they are."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as page:
         page.write(_HEAD.format(side=_SIDE, told=html.escape(told)))
-        for group in groups:
+        for drawn, group in enumerate(groups, 1):
             page.write(_section(group))
+            on_progress(drawn, len(groups))
         page.write("</html>\n")
 
 

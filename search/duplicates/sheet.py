@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from imgrec.search.duplicates.candidates import OnProgress
 from imgrec.search.duplicates.groups import Copy, Group
 from imgrec.search.preview import (
     ACCENT,
@@ -28,8 +29,9 @@ HEADING = 40
 MOST_COPIES = 18
 
 
-def write_sheets(path: Path, groups: Sequence[Group]) -> list[Path]:
+def write_sheets(path: Path, groups: Sequence[Group], on_progress: OnProgress) -> list[Path]:
     """Write contact sheets as PNG: `path`, and where one would be too high `…-2.png` and so on; return their paths."""
+    drawn = 0
     written = []
     for number, some in enumerate(_by_height(groups), 1):
         target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -38,6 +40,8 @@ def write_sheets(path: Path, groups: Sequence[Group]) -> list[Path]:
         for group in some:
             _draw(sheet, top, group)
             top += _height(group)
+            drawn += 1
+            on_progress(drawn, len(groups))
         with atomic_path(target) as temporary:
             sheet.save(temporary, "PNG")
         written.append(target)
@@ -76,4 +80,4 @@ def _draw(sheet: Image.Image, top: int, group: Group) -> None:
 
 
 def _title(copy: Copy) -> str:
-    return f"{'keep   ' if copy.keep else ''}{copy.id}   {copy.score:.3f}   {copy.width} × {copy.height}"
+    return f"{'keep  ' if copy.keep else ''}{copy.id}  {copy.score:.3f}  {copy.width}×{copy.height}"

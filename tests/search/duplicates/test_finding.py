@@ -13,7 +13,7 @@ from imgrec.search.duplicates.groups import Group
 from imgrec.search.duplicates.settling import reopen_groups, settle_groups
 from imgrec.storage.library import Library, create_library
 from imgrec.storage.registry.duplicates import DIFFERENT, LEFT, read_settled
-from tests.search.libraries import Vectors, VectorLibrary, open_vector_library, random_rows, unit_rows
+from tests.search.libraries import VectorLibrary, Vectors, open_vector_library, random_rows, unit_rows
 
 DIM = 32
 
@@ -47,7 +47,9 @@ def copy_of(vectors: VectorLibrary, image_id: int, path: str) -> int:
            SELECT ?, size, mtime_ns, ctime_ns, hashed_ns, content_hash, status FROM images WHERE id = ?""",
         (path, image_id),
     ).lastrowid
-    run("INSERT INTO color_vectors SELECT ?, fingerprint, vector FROM color_vectors WHERE image_id = ?", (new, image_id))
+    run(
+        "INSERT INTO color_vectors SELECT ?, fingerprint, vector FROM color_vectors WHERE image_id = ?", (new, image_id)
+    )
     assert new is not None
     return new
 
@@ -115,9 +117,7 @@ def test_what_is_not_near_what_is_kept_is_kept_too(home: Library) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [2**28, 0])
-def test_very_many_near_copies_are_one_group(
-    home: Library, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_very_many_near_copies_are_one_group(home: Library, kept_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a look-up gives neighbours, in memory and read from the registry again and again."""
     monkeypatch.setattr(stars, "_KEPT_BYTES", kept_bytes)
     with open_vector_library(home.root, DIM) as vectors:

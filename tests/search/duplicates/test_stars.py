@@ -10,7 +10,7 @@ from imgrec.search.duplicates.stars import centrality, stars
 def make_stars(count: int, near: dict[tuple[int, int], float]) -> list[int]:
     pairs = np.array(list(near), np.int64).reshape(-1, 2)
     scores = np.array(list(near.values()), np.float32)
-    return stars(centrality(count, pairs, scores), pairs, scores).tolist()
+    return [int(centre) for centre in stars(centrality(count, pairs, scores), pairs, scores)]
 
 
 def test_a_chain_is_no_group() -> None:
