@@ -16,7 +16,7 @@ from imgrec.storage.library import Library
 from imgrec.storage.registry.registry import Registry
 
 # Copies are by far the nearest there are, so few candidates find them (docs/duplicates.md has the numbers).
-EF_SEARCH = 32
+EF_SEARCH = 16
 # So much memory a batch of rows takes, however long they are.
 BATCH_BYTES = 2**26
 
