@@ -35,9 +35,10 @@ def print_groups(found: Duplicates) -> None:
     if near + exact == 0:
         console.print(f"no copies among {found.photos:,} photos ({where})", soft_wrap=True)
         return
+    told = f"{exact:,} group{'' if exact == 1 else 's'} of exact copies, {near:,} of near ones"
     console.print(
-        f"{exact:,} groups of exact copies, {near:,} of near ones, among {found.photos:,} photos ({where}).\n"
-        f"{spare:,} photos ({size_of(size)}) are not the ones to keep. Nothing was deleted.",
+        f"{told}, among {found.photos:,} photos ({where}).\n"
+        f"Not the ones to keep: {spare:,} ({size_of(size)}). Nothing was deleted.",
         soft_wrap=True,
     )
 

@@ -1,5 +1,6 @@
 """Groups found in libraries of vectors: real registry, real index."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from imgrec.search.duplicates.errors import ExactCopiesError, GroupNotFoundError
 from imgrec.search.duplicates.finding import Asked, Duplicates
 from imgrec.search.duplicates.groups import Group
 from imgrec.search.duplicates.settling import reopen_groups, settle_groups
-from imgrec.storage.library import Library, create_library
+from imgrec.storage.library import Library, create_library, open_library
 from imgrec.storage.registry.duplicates import DIFFERENT, LEFT, read_settled
+from imgrec.storage.registry.registry import Registry
 from tests.search.libraries import VectorLibrary, Vectors, open_vector_library, random_rows, unit_rows
 
 DIM = 32
+FORMAT_1 = Path(__file__).parents[2] / "data" / "library-format-1"
 
 
 @pytest.fixture
@@ -73,6 +76,22 @@ def test_exact_and_near_copies(home: Library) -> None:
 
         vectors.mark([5, exact], missing=True)  # of an index that knows nothing of it yet
         assert find(home, vectors) == []
+
+
+def test_a_library_from_before_there_were_settled_groups(tmp_path: Path) -> None:
+    """It is read as it is: nothing is written where nothing is settled."""
+    shutil.copytree(FORMAT_1, tmp_path / "old")
+    old = open_library(tmp_path / "old" / "library")
+    with Registry.open_for_reading(old.registry_path) as registry:
+        before = registry.connection.execute("PRAGMA user_version").fetchone()
+        assert list(Duplicates(old, registry, Asked(), lambda *_: None).groups()) == []
+        groups = list(Duplicates(old, registry, Asked(threshold=-1), lambda *_: None).groups())
+        assert registry.connection.execute("PRAGMA user_version").fetchone() == before
+    assert len(groups) == 1
+
+    settle_groups(old, groups, [groups[0].number], LEFT)
+    with Registry.open_for_reading(old.registry_path) as registry:
+        assert list(Duplicates(old, registry, Asked(threshold=-1), lambda *_: None).groups()) == []
 
 
 def test_a_photo_without_a_vector_has_exact_copies(home: Library) -> None:

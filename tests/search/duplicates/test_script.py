@@ -13,7 +13,8 @@ from imgrec.search.duplicates.script import MOVE, REMOVE, TRASH, write_script
 
 NAMES = (
     b"plain.png", b"two words.png", b"it's.png", b'"quoted".png', b"$(touch hacked) `touch hacked`.png",
-    b"new\nline.png", b"-rf.png", b"caf\xe9.png", b"back\\slash.png", b"tab\t*?[a].png", b" lead.png", b"trail .png", b"!bang;&|.png",
+    b"new\nline.png", b"-rf.png", b"caf\xe9.png", b"back\\slash.png", b"tab\t*?[a].png", b" lead.png",
+    b"trail .png", b"!bang;&|.png",
     b"in/a/folder\n/'x'.png", "ünï.png".encode(), b"line end\n",
 )  # fmt: skip
 
