@@ -4,8 +4,7 @@ f1, precision, recall    of pairs of photos that are put into one group, in the 
                          efficientnet), where the ten distortions of benchmarks.quality that show the whole picture or
                          most of it each make a library of their own: the originals, and one copy of each
 f1_all                   the same of all fourteen, which a quarter of a picture is among, and a collage of four
-small_f1, small_f1_all   the same with the stamps below 128 pixels, half of all; they are as small as 7 pixels, and a
-                         third of them smaller yet
+small_f1, small_f1_all   the same with the stamps below 128 pixels, half of all, which are as small as 7 pixels
 color_f1, …              of each modality alone, and of color and sift combined, ten distortions
 per_s                    photos a second of a whole search for copies among 50,000 photos (5,000 with --quick) whose
                          vectors and index are ready: registry, look-ups, exact scores, groups, what to keep. The

@@ -17,10 +17,9 @@ Masks = NDArray[np.uint16]
 Scores = NDArray[np.float32]
 
 THRESHOLDS = {"color": 0.985, "sift": 0.3, "efficientnet": 0.8, "openclip": 0.96, "dreamsim": 0.93}
-# Where a model agrees with others, each may say it a little less clearly. Colours and patterns alone may not: small
-# drawings have few of either.
+# Where a model agrees with patterns or with another model, each may say it a little less clearly. Colours are no such
+# witness: most drawings are black on white.
 RELIEF = 0.05
-_NOT_LEARNED = {"color", "sift"}
 
 
 class Likeness:
@@ -69,5 +68,5 @@ def _threshold(members: Sequence[Member]) -> float:
         return 2.0
     total = sum(member.weight for member in members)
     mean = sum(member.weight * THRESHOLDS.get(member.modality, 0.9) for member in members) / total
-    learned = any(member.modality not in _NOT_LEARNED for member in members)
-    return mean - RELIEF if learned and len(members) > 1 else mean
+    witnesses = sum(member.modality != "color" for member in members)
+    return mean - RELIEF if witnesses > 1 else mean
