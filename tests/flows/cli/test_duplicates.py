@@ -91,3 +91,15 @@ def test_what_cannot_be_is_refused(copies: tuple[Path, Path], imgrec: Imgrec, tm
     ):
         ran = imgrec("duplicates", "-l", library, *arguments)
         assert (ran.code, told in ran.err) == (code, True), ran.err
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_finds_the_same(copies: tuple[Path, Path], imgrec: Imgrec) -> None:
+    from imgrec.flows.find_duplicates import find_duplicates
+
+    _, library = copies
+    listed = imgrec("duplicates", "-l", library, "--json").lines
+
+    groups = find_duplicates(library)
+    assert [(group.number, group.kind) for group in groups] == [(group["group"], group["kind"]) for group in listed]
+    assert {group.kind for group in find_duplicates(library, exact=True)} == {"exact"}
