@@ -1,8 +1,8 @@
 """What a library takes on disk: `python -m benchmarks.space [--quick]`.
 
-disk_vs_vectors  all files of a default library (color, sift, efficientnet and their combination; benchmarks.real_library)
-                 of 5,000 photos (1,000 with --quick), against its raw vectors, four bytes a number; vectors that equal
-                 others, and photos in which sift finds nothing, as real libraries have them
+disk_vs_vectors  all files of a default library (color, sift, efficientnet and their combination) of 5,000 photos (1,000
+                 with --quick; benchmarks.real_library), against its raw vectors, four bytes a number; vectors that
+                 equal others, and photos in which sift finds nothing, as real libraries have them
 estimate         what `imgrec ingest --dry-run` says of the same photos, against what it came to
 """
 

@@ -11,6 +11,9 @@ from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import UnknownEmbedderError
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.duplicates.finding import Asked, Duplicates
+from imgrec.search.duplicates.groups import Group
+from imgrec.search.duplicates.keeping import DEFAULT_RULES, parse_rules
 from imgrec.search.errors import MapNotFoundError
 from imgrec.search.indexes.layout import list_indexes
 from imgrec.search.indexes.switching import serving_fingerprints
@@ -103,6 +106,34 @@ class OpenLibrary:
         if not names:
             raise MapNotFoundError(f"no index in {self.library.root}, and so no map: `imgrec ingest`")
         return read_map(MapFolder(self.library.maps_dir, names[0], limit))[0]
+
+    def duplicates(
+        self,
+        index: str | None = None,
+        threshold: float | None = None,
+        exact: bool = False,
+        keep: Sequence[str] = DEFAULT_RULES,
+        prefer: Sequence[str] = (),
+    ) -> list[Group]:
+        """Find the groups of photos that are copies of one picture, those that are settled left out.
+
+        Args:
+            index: index that says what is near; default: the library's.
+            threshold: photos with this cosine are near copies; default: the index's.
+            exact: only files of the same bytes, for which no index is needed.
+            keep: rules that say which photo of a group to keep: pixels, bytes, format, date, folder; `-date` is the
+                other way round.
+            prefer: folders whose photos the rule `folder` prefers.
+
+        Raises:
+            IndexNotFoundError: there is no such index.
+            QueryError: no threshold is known for a modality of the index.
+            KeepRuleError: there is no such rule.
+        """
+        asked = Asked(index, threshold, exact, parse_rules(keep, prefer))
+        library = open_library(self.library.root)
+        with Registry.open_for_reading(library.registry_path) as registry:
+            return list(Duplicates(library, registry, asked, lambda *_: None).groups())
 
     def images(self) -> pa.Table:
         """The photos, as an Arrow table by id.

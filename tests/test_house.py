@@ -51,6 +51,7 @@ def test_no_two_files_import_each_other() -> None:
         ("embedders.models", "embedders.work"),
         ("embedders.modalities", "embedders.work"),
         ("search.indexes", "search.upkeep"),
+        ("search.indexes", "search.duplicates"),
         ("flows.pipeline", "flows.cli"),
         ("flows.pipeline", "flows"),
     ],

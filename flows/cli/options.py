@@ -1,6 +1,7 @@
 """Command-line options made from settings, so that both say the same."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -62,6 +63,20 @@ def roots_of(photos: Sequence[str], removed: Sequence[str]) -> Any:
 def chosen_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the settings that were given."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def sheet_path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:
+    """Refuse before the search what no contact sheet can be written to."""
+    if value is None:
+        return None
+    path = Path(value)
+    if path.is_dir():
+        raise click.BadParameter(f"{value} is a folder: give the name of a file in it")
+    if path.suffix.lower() != ".png":
+        raise click.BadParameter(f"{value}: a contact sheet is a PNG, so its name has to end in .png")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{value}: there is no folder {path.parent}")
+    return path
 
 
 def _show(value: object) -> str:

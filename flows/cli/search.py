@@ -9,21 +9,7 @@ import click
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
-from imgrec.flows.cli.options import json_option, library_option, settings_options
-
-
-def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:
-    """Refuse before the search what no contact sheet can be written to."""
-    if value is None:
-        return None
-    path = Path(value)
-    if path.is_dir():
-        raise click.BadParameter(f"{value} is a folder: give the name of a file in it")
-    if path.suffix.lower() != ".png":
-        raise click.BadParameter(f"{value}: a contact sheet is a PNG, so its name has to end in .png")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"{value}: there is no folder {path.parent}")
-    return path
+from imgrec.flows.cli.options import json_option, library_option, settings_options, sheet_path
 
 
 @click.command()
@@ -37,7 +23,7 @@ def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | 
 @settings_options("top_k", "ef_search", "device", "models_root")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
-@click.option("--preview", metavar="FILE.png", callback=_sheet_path,
+@click.option("--preview", metavar="FILE.png", callback=sheet_path,
               help="Write one contact sheet of all queries and their hits, as PNG.")  # fmt: skip
 @json_option
 @click.pass_obj

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -29,7 +29,8 @@ def _rate(task: Task) -> float:
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = _rate(task)
-        return Text(f"{rate:,.0f} images/s" if rate else "", style="cyan")
+        what = task.fields.get("of", "images")
+        return Text(f"{rate:,.0f} {what}/s" if rate else "", style="cyan")
 
 
 class _Remaining(ProgressColumn):
@@ -99,3 +100,11 @@ def stage_progress() -> Iterator[StageProgress]:
     console = Console(stderr=True)
     with Progress(*_STAGE_COLUMNS, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
         yield StageProgress(bar)
+
+
+@contextmanager
+def counting(what: str, of: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that is told (done, total), where standard error is a terminal, else nothing."""
+    with Progress(*COLUMNS, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(what, of=of)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
