@@ -9,7 +9,8 @@ from contextlib import contextmanager
 def importing() -> Iterator[None]:
     """Import without looking for garbage.
 
-    Prefect and MLflow make a million objects that stay; looking through them over and over is a sixth of their import.
+    Prefect and MLflow make a million objects that stay. To look through them again and again is a sixth of their
+    import, and takes another second when the process ends.
     """
     gc.disable()
     try:

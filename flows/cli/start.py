@@ -6,7 +6,6 @@ Prefect's temporary server watch their parent, and end with it.
 """
 
 import atexit
-import gc
 import io
 import os
 import signal
@@ -38,7 +37,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, leave)
     # Registered first, so it runs last: the interpreter's own end knows no handlers, and the command is over.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    atexit.register(gc.freeze)  # what is left goes with the process; to look for garbage in it takes a second
     _take_warnings_as_such()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have letters that the terminal has not
