@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 from collections import Counter
 
@@ -41,6 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         weights[group] += 1 + max((SLOW_FIXTURES.get(name, 0) for name in _fixtures(item)), default=0)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: -weights[groups[item]])
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # what commands froze in this process; else DuckDB's bindings complain of it at the end
 
 
 def _group(item: pytest.Item) -> str:

@@ -49,8 +49,11 @@ _temporary: "TemporaryServer | None" = None
 
 
 def start_temporary_server() -> "TemporaryServer | None":
-    """Start a server for this process where none is configured, and return it; comes before the import of Prefect."""
-    if server_is_named():
+    """Start a server for this process where none is configured, and return it; comes before the import of Prefect.
+
+    Where Prefect has been imported already (by a plugin, or in tests), it says itself what it is configured for.
+    """
+    if server_is_named() or "prefect" in sys.modules:
         from prefect.settings import get_current_settings
 
         if get_current_settings().api.url:
@@ -60,6 +63,10 @@ def start_temporary_server() -> "TemporaryServer | None":
     global _temporary
     _temporary = TemporaryServer()
     os.environ |= {API_URL: _temporary.url, UI_URL: ""}  # it has no pages that could show a run
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()  # it has read the variables at its import
     return _temporary
 
 

@@ -57,10 +57,7 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture
 def through_prefect(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands run as Prefect flows, as they do where nobody says otherwise."""
-    from prefect.settings import get_current_settings
-
     monkeypatch.setenv("IMGREC_ORCHESTRATE", "prefect")
-    monkeypatch.setenv("PREFECT_API_URL", str(get_current_settings().api.url))  # or a command would start one
 
 
 @pytest.fixture(scope="session", autouse=True)

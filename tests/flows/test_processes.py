@@ -129,7 +129,7 @@ def test_ctrl_c_twice_ends_at_once(many_photos: Path, library: Path, start: Star
     assert not list(library.rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3])
+@pytest.mark.parametrize("moment", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_ctrl_c_during_the_scan_keeps_what_was_read(
     many_photos: Path, library: Path, start: Start, moment: float
 ) -> None:

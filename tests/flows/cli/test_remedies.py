@@ -6,6 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from prefect import context
 from prefect.context import SettingsContext
 from prefect.settings import PREFECT_API_URL, Profile, Settings
 from prefect.settings.models.api import APISettings
@@ -60,19 +61,20 @@ def test_what_names_a_temporary_server_is_not_the_users(tmp_path: Path, monkeypa
         monkeypatch.setenv(name, "")  # so that they are restored
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(context, "GLOBAL_SETTINGS_CONTEXT", context.GLOBAL_SETTINGS_CONTEXT)
     monkeypatch.chdir(tmp_path)
     server = start_temporary_server()
     assert server is not None
     server.end()
     assert os.environ[API_URL] == server.url
-    with configured(server.url, Profile(name="ephemeral", settings={})) as context:
+    with configured(server.url, Profile(name="ephemeral", settings={})) as configuration:
         assert _describe(SILENT).endswith("it is a temporary one of this command: run the command again")
-        assert f"free space in {context.settings.home}, then" in _describe(FULL)
+        assert f"free space in {configuration.settings.home}, then" in _describe(FULL)
 
 
 def test_the_full_disk_is_the_servers() -> None:
-    with configured(DEAD, Profile(name="work", settings={})) as context:
+    with configured(DEAD, Profile(name="work", settings={})) as configuration:
         assert "free space on prefect.example, then" in _describe(FULL)
         assert "secret" not in _describe(FULL)
-    with configured(None, Profile(name="ephemeral", settings={})) as context:
-        assert f"free space in {context.settings.home}, then" in _describe(FULL)
+    with configured(None, Profile(name="ephemeral", settings={})) as configuration:
+        assert f"free space in {configuration.settings.home}, then" in _describe(FULL)
