@@ -24,7 +24,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from imgrec.flows.cli.collecting import importing
-from imgrec.flows.cli.console import complain
+from imgrec.flows.cli.console import complain, ignore_missing_home
 from imgrec.flows.cli.exit_codes import FAILED
 from imgrec.flows.cli.server_named import API_URL, server_is_named
 from imgrec.storage.errors import ImgrecError
@@ -239,6 +239,7 @@ def _end_with(parent: int) -> None:
 
 def _serve(listening: int, tells: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    ignore_missing_home()
     with importing():
         import prefect.server.api.server
         import uvicorn
