@@ -29,6 +29,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(available_cpus(), MAX_PROCESSES)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one process have all tests of the Prefect server, whose start takes 15 s; other tests stay with their file.
 

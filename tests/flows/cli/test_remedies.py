@@ -63,7 +63,8 @@ def test_what_names_a_temporary_server_is_not_the_users(tmp_path: Path, monkeypa
     monkeypatch.setattr(logging, "raiseExceptions", True)
     monkeypatch.setattr(context, "GLOBAL_SETTINGS_CONTEXT", context.GLOBAL_SETTINGS_CONTEXT)
     monkeypatch.chdir(tmp_path)
-    server = start_temporary_server()
+    with configured(None, Profile(name="ephemeral", settings={})):
+        server = start_temporary_server()
     assert server is not None
     server.end()
     assert os.environ[API_URL] == server.url
