@@ -57,7 +57,9 @@ def test_of_a_temporary_server_no_setting_is_named() -> None:
 
 def test_what_names_a_temporary_server_is_not_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefect finds it by a variable of this process, which the user can neither see nor unset."""
-    for name in (API_URL, UI_URL, "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+    for name in ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name in (API_URL, UI_URL):
         monkeypatch.setenv(name, "")  # so that they are restored
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setattr(logging, "raiseExceptions", True)
