@@ -49,7 +49,7 @@ demo: $(LIGHT)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --dist loadfile
+	@$(BIN)/python -m pytest -q -m 'not slow' -n auto --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow

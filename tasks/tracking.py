@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,15 @@ def postpone(library: Library, record: RunRecord) -> None:
     """
     path = library.postponed_runs_dir / f"{record.started_s:.6f}.json"
     write_atomic(path, json.dumps(asdict(record), default=str).encode())
+
+
+def import_mlflow() -> None:
+    """Import what `track` will need, which takes two seconds. What fails here fails there too, and is told."""
+    with suppress(Exception):
+        import mlflow
+
+        if os.environ.get("MLFLOW_TRACKING_URI", "sqlite:").startswith("sqlite:"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def track(library: Library, record: RunRecord) -> TrackedRun | None:

@@ -23,13 +23,16 @@ def speak_plainly(verbose: bool) -> None:
     """
     if verbose:
         return
-    warnings.filterwarnings(
-        "ignore", "Failed to create the Prefect home directory"
-    )  # `imgrec.flows.cli.server` tells what to do
+    ignore_missing_home()
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     logger = logging.getLogger("imgrec")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
         logger.addHandler(_PlainHandler(logging.WARNING))
+
+
+def ignore_missing_home() -> None:
+    """Keep Prefect from warning that it cannot make its home: `imgrec.flows.cli.server` tells what to do."""
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
 
 
 def complain(message: str) -> None:

@@ -10,7 +10,7 @@ import click
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import print_json, speak_plainly, visible
 from imgrec.flows.cli.options import chosen_of, json_option, library_option, settings_options
-from imgrec.flows.cli.outcome import begin
+from imgrec.flows.cli.outcome import load_flow
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
 if TYPE_CHECKING:  # knows the index, which takes a second to import
@@ -88,10 +88,7 @@ def explore(
 
         run: Callable[..., ExploreReport] = partial(exploring.explore, chosen, PlainCalls(chosen.retries))
     else:
-        begin(verbose)
-        from imgrec.flows.explore_library import explore_library
-
-        run = partial(explore_library, library=library, settings=given)
+        run = partial(load_flow("explore_library", verbose), library=library, settings=given)
     with cleaning_up():
         report = run(**options)
     if as_json:

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from imgrec.conf.settings import Settings
+from imgrec.flows.cli.collecting import importing
 from imgrec.flows.cli.console import complain, print_json, speak_plainly, warn
 from imgrec.flows.cli.other_files import describe_left_alone
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 from imgrec.storage.photos.formats import describe_extras
 from imgrec.storage.photos.walk import SYMLINK
+from imgrec.tasks.tracking import import_mlflow
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from imgrec.flows.pipeline.report import RunReport
@@ -39,20 +41,29 @@ def run_stage(
         from imgrec.flows.pipeline import ingesting
         from imgrec.tasks.calls import PlainCalls
 
-        run, options = partial(getattr(ingesting, stage), chosen, PlainCalls(chosen.retries)), flags
+        run: Callable[..., RunReport] = partial(getattr(ingesting, stage), chosen, PlainCalls(chosen.retries))
+        options = flags
     else:
-        begin(verbose)
-        run = getattr(import_module(f"imgrec.flows.{_FLOWS[stage]}"), _FLOWS[stage])
+        run = load_flow(_FLOWS[stage], verbose)
         options = {**sources, **flags}
     show_report(asking_if_vanished(run, options, as_json), as_json, verbose)
 
 
-def begin(verbose: bool) -> None:
-    """Prepare a command that runs a flow; comes before the import of the flow."""
-    speak_plainly(verbose)
-    from imgrec.flows.cli.server import tame_temporary_server
+def load_flow(name: str, verbose: bool) -> Callable[..., Any]:
+    """Import the flow of `imgrec.flows.<name>`, with the server that its runs are told to.
 
-    tame_temporary_server()
+    A temporary server takes seconds to start, and in that time all is imported that the flow will need.
+    """
+    speak_plainly(verbose)
+    from imgrec.flows.cli.server import start_temporary_server
+
+    server = start_temporary_server()
+    with importing():
+        flow = getattr(import_module(f"imgrec.flows.{name}"), name)
+        import_mlflow()
+    if server is not None:
+        server.wait_until_it_answers()
+    return cast("Callable[..., Any]", flow)
 
 
 def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:

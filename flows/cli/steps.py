@@ -16,7 +16,7 @@ from imgrec.flows.cli.options import (
     settings_options,
     walking_options,
 )
-from imgrec.flows.cli.outcome import begin, run_stage
+from imgrec.flows.cli.outcome import load_flow, run_stage
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
 
@@ -188,10 +188,7 @@ def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str |
     imgrec train sift
     imgrec ingest
     """
-    begin(verbose)
-    from imgrec.flows.train_sift import train_sift
-
-    trained = train_sift(library, chosen_of(settings))
+    trained = load_flow("train_sift", verbose)(library, chosen_of(settings))
     if as_json:
         print_json(vars(trained))
     else:

@@ -70,6 +70,7 @@ def test_many_threads_search_while_an_ingest_publishes(own: Library) -> None:
                 versions.append(answer.version)
             if done.is_set():
                 break
+            time.sleep(0.005)  # the ingest wants a turn too
         return versions
 
     with Searcher(own.root) as searcher, ThreadPoolExecutor(THREADS) as threads:

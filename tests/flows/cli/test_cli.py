@@ -388,10 +388,10 @@ def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_library_learns_a_codebook_of_its_own(
-    imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+    imgrec: Imgrec, small_pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IMGREC_MODALITIES")
-    imgrec("ingest", pictures, "--library", library, "--modality", "sift")
+    imgrec("ingest", small_pictures, "--library", library, "--modality", "sift")
     before = imgrec("search", "id:1", "--library", library, "--json").lines
 
     refused = imgrec("train", "sift", "--library", library)
