@@ -10,11 +10,15 @@ from imgrec.storage.machine.pool import WorkerPool, available_cpus
 
 @dataclass(frozen=True)
 class Driver:
-    """`on_read(done, total)` hears of files read by the scan, `on_images(count)` of images embedded."""
+    """`on_read(done, total)` hears of files read by the scan, `on_images(count)` of images embedded.
+
+    `on_progress(stage, done, total)` hears of the stages of an evaluation.
+    """
 
     pool: WorkerPool
     on_read: Callable[[int, int], None] = lambda done, total: None
     on_images: Callable[[int], None] = lambda count: None
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None
 
 
 _current: ContextVar[Driver] = ContextVar("imgrec_driver")
@@ -22,13 +26,16 @@ _current: ContextVar[Driver] = ContextVar("imgrec_driver")
 
 @contextmanager
 def driving(
-    workers: int | None, on_read: Callable[[int, int], None], on_images: Callable[[int], None]
+    workers: int | None,
+    on_read: Callable[[int, int], None] = lambda done, total: None,
+    on_images: Callable[[int], None] = lambda count: None,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Iterator[Driver]:
     """Give the tasks of this flow run `workers` processes (default: one a core)."""
     pool = WorkerPool(
         workers or available_cpus(), preload=["imgrec.embedders.work.worker", "imgrec.storage.photos.probe"]
     )
-    token = _current.set(Driver(pool, on_read, on_images))
+    token = _current.set(Driver(pool, on_read, on_images, on_progress))
     try:
         yield _current.get()
     finally:

@@ -15,7 +15,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from imgrec.embedders.work.worker import is_embedded
-from imgrec.tasks import steps
+from imgrec.tasks import evaluation, steps
 from imgrec.tasks.calls import Promise
 from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
@@ -64,6 +64,9 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
         (steps.merge, "merge small {modality} shards", _NEVER),
         (steps.index, "index {name}", _NEVER),
         (steps.switch, "switch to the new vectors", _NEVER),
+        (evaluation.measure_search, "measure searching", _NEVER),
+        (evaluation.judge_labels, "judge by {plan.labels}", _NEVER),
+        (evaluation.judge_copies, "judge by copies of {plan.copies} photos", _NEVER),
         (track, "log {record.experiment} to MLflow", _NEVER),
     )
 }

@@ -1,13 +1,13 @@
-"""How far an ingest is: a bar in the terminal."""
+"""How far an ingest or an evaluation is: bars in the terminal."""
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
 
@@ -64,3 +64,19 @@ def ingest_progress() -> Iterator[IngestProgress]:
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console, disable=not sys.stderr.isatty()) as bar:
         yield IngestProgress(bar)
+
+
+@contextmanager
+def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage that is told of (`stage, done, total`) where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        stages: dict[str, TaskID] = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            bar.update(stages[stage], completed=done, total=total)
+
+        yield on_progress

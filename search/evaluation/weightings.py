@@ -1,0 +1,86 @@
+"""Weights of modalities: as a user writes them, as an index has them, and a small grid of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgrec.search.evaluation.engine import Subject
+from imgrec.search.evaluation.errors import WeightsError
+from imgrec.search.names import in_order
+
+# As fine as it can be while there are no more of them than these: tenths for up to three modalities.
+MAX_GRID = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Weighting:
+    """Shares of the score by modality, which sum to 1. `name` is an index's, or says the weights."""
+
+    name: str
+    weights: Mapping[str, float]
+
+
+def weighting_of(subject: Subject) -> Weighting:
+    """The weighting that an index has."""
+    return Weighting(subject.name, subject.weights)
+
+
+def parse_weights(text: str, known: Sequence[str]) -> Weighting:
+    """Read `color=1,sift=0.5`; a modality that is not named weighs nothing.
+
+    Raises:
+        WeightsError: a name is none of the `known` modalities, or comes twice; a weight is no number of 0 or more; all
+            are 0.
+    """
+    found: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            raise WeightsError(f"--weights {text}: no modality {name!r} in these indexes: there are {', '.join(known)}")
+        if name in found:
+            raise WeightsError(f"--weights {text}: {name} is named twice")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = np.nan
+        if not 0 <= found[name] < np.inf:
+            raise WeightsError(f"--weights {text}: {name} needs a number of 0 or more, as in {name}=0.5")
+    total = sum(found.values())
+    if not total:
+        raise WeightsError(f"--weights {text}: nothing weighs anything, as color=1,sift=0.5 does")
+    return weighting({name: value / total for name, value in found.items() if value})
+
+
+def weighting(weights: Mapping[str, float]) -> Weighting:
+    """Name weights by what they are."""
+    ordered = {name: weights[name] for name in in_order(weights)}
+    return Weighting(describe_weights(ordered), ordered)
+
+
+def describe_weights(weights: Mapping[str, float]) -> str:
+    """Write weights as `--weights` reads them."""
+    return ",".join(f"{name}={weight:.3g}" for name, weight in weights.items())
+
+
+def grid(modalities: Sequence[str]) -> list[Weighting]:
+    """All weights of some modalities in equal steps, each alone among them."""
+    steps = next(steps for steps in (10, 5, 4, 3, 2, 1) if steps == 1 or _count(steps, len(modalities)) <= MAX_GRID)
+    names = in_order(modalities)
+    return [
+        weighting({name: part / steps for name, part in zip(names, parts, strict=True) if part})
+        for parts in _compositions(steps, len(names))
+    ]
+
+
+def _count(steps: int, parts: int) -> int:
+    return sum(1 for _ in _compositions(steps, parts))
+
+
+def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
+    if parts == 1:
+        yield (total,)
+        return
+    for first in range(total + 1):
+        for rest in _compositions(total - first, parts - 1):
+            yield first, *rest
