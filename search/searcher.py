@@ -15,6 +15,7 @@ from imgrec.search.indexes.segment import Vectors
 from imgrec.search.names import in_order
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
+from imgrec.search.reranking import LENGTH, rank_anew
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
 from imgrec.storage.library import Library, open_library
@@ -83,31 +84,34 @@ class Searcher:
     def ef_search(self) -> int:
         return self._ef_of(self._serving.open)
 
-    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+    def search(
+        self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False, expand: bool = False
+    ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
-        the index's; those of `id:N` always do.
+        the index's; those of `id:N` always do. With `expand`, a longer list is ranked anew by what its photos have for
+        neighbours (search/reranking.py), so scores no longer fall from hit to hit.
 
         Raises:
             QueryError: a query is neither a readable image nor a known id.
         """
         current = self._serving.current()
         prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k) for query in prepared]
+        return [self._answer(current, query, top_k, expand) for query in prepared]
 
-    def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
+    def search_terms(self, terms: Sequence[Term], top_k: int = 10, expand: bool = False) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `expand`: see `search`.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
         current = self._serving.current()
-        return self._answer(current, current.queries.embed_terms(terms), top_k)
+        return self._answer(current, current.queries.embed_terms(terms), top_k, expand)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
@@ -127,8 +131,13 @@ class Searcher:
     def _ef_of(self, current: OpenIndex) -> int:
         return self._ef_search or current.manifest.parameters["ef_search"]
 
-    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current))
+    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int, expand: bool = False) -> list[list[Hit]]:
+        scores, ids = current.reader.search(vectors, max(top_k, LENGTH) if expand else top_k, self._ef_of(current))
+        if expand:
+            with self._registries.reader() as registry:
+                orders = [rank_anew(registry, current.members, *pair) for pair in zip(vectors, ids, strict=True)]
+            places = np.stack(orders)[:, :top_k]
+            scores, ids = np.take_along_axis(scores, places, axis=1), np.take_along_axis(ids, places, axis=1)
         id_rows = ids.tolist()
         with self._registries.reader() as registry:
             paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
@@ -143,9 +152,9 @@ class Searcher:
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
-    def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
+    def _answer(self, current: OpenIndex, query: Query, top_k: int, expand: bool) -> Answer:
         started = time.perf_counter()
-        hits = self._hits(current, _combine(current.members, query), top_k)[0]
+        hits = self._hits(current, _combine(current.members, query), top_k, expand)[0]
         return Answer(
             query=query.text,
             root=current.library.images_root,

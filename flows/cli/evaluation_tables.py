@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # knows Prefect's side, which takes a second to import
 
 _WORST_CLASSES = 5
 _RUNS_SIDE_BY_SIDE = 4
+_COMPARED = ("recall", "p50_ms", "queries_per_s_1_thread", "p_at_1", "map", "r_at_1", "gain")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -162,8 +163,8 @@ def print_runs(runs: Sequence[EarlierRun]) -> None:
 
 
 def _is_compared(name: str) -> bool:
-    """Distortions one by one, and photos and seconds, are for --json and MLflow."""
-    return "/r_at_1_" not in name and not name.startswith("seconds/") and not name.endswith("/photos")
+    """All others, as distortions one by one, are for --json and MLflow."""
+    return name.rsplit("/", 1)[-1] in _COMPARED
 
 
 def _value(value: float | None) -> str:

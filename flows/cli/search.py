@@ -37,6 +37,8 @@ def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | 
 @settings_options("top_k", "ef_search", "device", "models_root")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
+@click.option("--expand", is_flag=True, help="Rank the 200 nearest photos anew by what they have for neighbours: more "
+              "of the same kind, and scores that no longer fall from hit to hit.")  # fmt: skip
 @click.option("--preview", metavar="FILE.png", callback=_sheet_path,
               help="Write one contact sheet of all queries and their hits, as PNG.")  # fmt: skip
 @json_option
@@ -51,6 +53,7 @@ def search(
     library: str | None,
     index: str | None,
     scores: str,
+    expand: bool,
     preview: Path | None,
     as_json: bool,
     **settings: str | None,
@@ -91,11 +94,11 @@ def search(
         if preview:
             _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append(searcher.search_terms(terms, chosen.top_k))
+            shown.append(searcher.search_terms(terms, chosen.top_k, expand))
             _show(shown[-1], as_json)
         for query in queries:
             try:
-                shown += searcher.search([query], chosen.top_k, scores == "all")
+                shown += searcher.search([query], chosen.top_k, scores == "all", expand)
             except QueryError as error:
                 complain(str(error))
                 failed = True

@@ -11,10 +11,10 @@ from imgrec.search.evaluation.engine import StoredVectors
 from imgrec.search.evaluation.errors import LabelsError
 from imgrec.search.evaluation.labels import Labels
 from imgrec.search.evaluation.plan import Plan
-from imgrec.search.evaluation.reranking import LENGTH, expanded_order
 from imgrec.search.evaluation.results import Classes, ClassQuality, class_quality
 from imgrec.search.evaluation.weightings import Weighting
 from imgrec.search.indexes.segment import Ids
+from imgrec.search.reranking import LENGTH, expanded_order
 
 # What is judged by labels where searching is not measured, which would say how many.
 QUERIES = 1_000

@@ -1,6 +1,7 @@
 """Which photos are of one class: by their folders, or by a CSV file."""
 
 import csv
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from imgrec.storage.registry.registry import LIVE, Registry
 
 FOLDERS, LEAF_FOLDERS = "folders", "leaf-folders"
 _ROWS_AT_ONCE = 500
+_ID = re.compile(r"(?:id:)?(\d{1,18})")  # no id of SQLite's has more digits
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def _of_csv(registry: Registry, library: Library, file: Path) -> Labels:
 
 
 def _by_id(registry: Registry, library: Library, names: Sequence[str]) -> list[int | None]:
-    asked = [int(name.removeprefix("id:")) if name.removeprefix("id:").isdecimal() else None for name in names]
+    matched = [_ID.fullmatch(name) for name in names]
+    asked = [int(found[1]) if found else None for found in matched]
     marks = ",".join("?" * len(asked))
     rows = registry.connection.execute(f"SELECT id FROM images WHERE {LIVE} AND id IN ({marks})", asked)
     there = {row[0] for row in rows}

@@ -36,13 +36,16 @@ def _draw_recall(searching: Sequence[SearchQuality]) -> Figure:
         (line,) = axes.plot(latencies, recalls, marker="o", markersize=4, label=f"{one.index} ({one.photos:,} photos)")
         used = next(point for point in one.sweep if point.ef_search == one.ef_search)
         axes.plot(used.p50_ms, used.recall, "o", markersize=11, fillstyle="none", color=line.get_color())
-        for point in (one.sweep[0], one.sweep[-1]):
-            axes.annotate(f"ef {point.ef_search}", (point.p50_ms, point.recall), (3, -11), textcoords="offset points",
-                          fontsize=7, color=line.get_color())  # fmt: skip
+        first = one.sweep[0]
+        axes.annotate(f"ef {first.ef_search}", (first.p50_ms, first.recall), (3, -11), textcoords="offset points",
+                      fontsize=7, color=line.get_color())  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("median latency of one query, one thread [ms]")
     axes.set_ylabel(f"recall@{searching[0].k}")
-    axes.set_title("Recall against latency over efSearch (ring: as searched)")
+    efs = ", ".join(str(point.ef_search) for point in searching[0].sweep)
+    axes.set_title(f"Recall against latency over efSearch {efs} (ring: as searched)", fontsize=10)
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, loc="lower right")
     return figure
@@ -52,17 +55,24 @@ def _draw_copies(copies: CopiesFound) -> Figure:
     """R@1 by distortion, a mark an index or weighting, the hardest distortion on top."""
     from matplotlib.figure import Figure
 
-    best = copies.qualities[-1].by_distortion
-    kinds = sorted(best, key=lambda kind: sum(one.by_distortion[kind] for one in copies.qualities), reverse=True)
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    count = len(copies.qualities)
+    kinds = sorted(
+        copies.qualities[0].by_distortion,
+        key=lambda kind: sum(one.by_distortion[kind] for one in copies.qualities),
+        reverse=True,
+    )
+    figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.subplots()
-    for one, marker in zip(copies.qualities, "osD^vPX<>*" * len(copies.qualities), strict=False):
+    for number, one in enumerate(copies.qualities):
+        places = [place + 0.6 * (0.5 - (number + 0.5) / count) for place in range(len(kinds))]
         shares = [one.by_distortion[kind] for kind in kinds]
-        axes.plot(shares, range(len(kinds)), marker, markersize=6, alpha=0.8, label=f"{one.name}: {one.r_at_1:.3f}")
+        axes.plot(shares, places, "osD^vPX"[number % 7], markersize=5, label=f"{one.name}: {one.r_at_1:.3f}")
     axes.set_yticks(range(len(kinds)), kinds)
+    for place in range(1, len(kinds)):
+        axes.axhline(place - 0.5, color="black", linewidth=0.3, alpha=0.4)
     axes.set_xlabel("R@1: share of copies whose original is the nearest photo")
     axes.set_title(f"Copies of {copies.photos:,} photos, searched among {copies.among:,}")
-    axes.grid(alpha=0.3)
+    axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize=8, loc="lower left")
     return figure
 

@@ -19,7 +19,8 @@ def draw_gallery(ids: Ids, needed: Ids, among: int, seed: int) -> Ids:
     """Draw up to `among` of these ids, those `needed` always among them; 0: all."""
     if not among or len(ids) <= among:
         return ids
-    return np.union1d(draw(ids, among, seed + 1)[len(needed) :], needed)
+    others = np.setdiff1d(ids, needed, assume_unique=True)
+    return np.union1d(draw(others, max(0, among - len(needed)), seed), needed)
 
 
 def same_contents(registry: Registry, ids: Ids) -> tuple[Ids, Ids]:

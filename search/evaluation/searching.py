@@ -112,7 +112,7 @@ def _measure(stored: StoredVectors, asked: _Asked, vectors: dict[str, Vectors]) 
     recalls = _recalls(stored, asked, vectors, efs)
     with threads(1):
         one = _speed(asked)
-        latencies = [float(np.median(_latencies(asked, ef, SWEEP_QUERIES))) for ef in efs]
+        latencies = _medians(asked, efs)
     with threads(available_cpus()):
         several = _speed(asked)
     return SearchQuality(
@@ -164,6 +164,18 @@ def _latencies(asked: _Asked, ef_search: int, count: int) -> list[float]:
         search(row[np.newaxis], k, ef_search)
         found.append((time.perf_counter() - started) * 1e3)
     return found
+
+
+def _medians(asked: _Asked, efs: Sequence[int]) -> list[float]:
+    """The median milliseconds of up to SWEEP_QUERIES queries at each efSearch; these take turns."""
+    search, k = asked.subject.reader.search, asked.k + 1
+    seconds: list[list[float]] = [[] for _ in efs]
+    for row in asked.rows[:SWEEP_QUERIES]:
+        for ef, found in zip(efs, seconds, strict=True):
+            started = time.perf_counter()
+            search(row[np.newaxis], k, ef)
+            found.append(time.perf_counter() - started)
+    return [float(np.median(found)) * 1e3 for found in seconds]
 
 
 def _throughput(asked: _Asked) -> float:

@@ -4,16 +4,36 @@ Z. Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding,
 (https://arxiv.org/abs/1701.08398), within one list: neighbours are looked for among the photos of the list only.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from imgrec.search.indexes.segment import Ids
+from imgrec.search.indexes.layout import Member
+from imgrec.search.indexes.segment import Ids, Vectors
+from imgrec.search.indexes.source import from_blobs
+from imgrec.storage.registry.registry import Registry
 
 K1, K2, OWN_SHARE = 20, 6, 0.3
 # How long the list is that is ranked anew.
 LENGTH = 200
 
 Similarities = NDArray[np.float32]
+
+
+def rank_anew(registry: Registry, members: Sequence[Member], query: Vectors, ids: Ids) -> Ids:
+    """Return the order of a list, best first: places in `ids`, (N,), of images, -1 for none, in which they were found.
+
+    `query` is the (dim,) row that the index of these `members` was searched for. What has no stored vector comes last.
+    """
+    nothing = np.empty(0, np.int64), np.empty((0, len(query)), np.float32)
+    found, rows = next(from_blobs(registry, members, ids[ids >= 0], len(ids)), nothing)
+    place = {image_id: number for number, image_id in enumerate(ids.tolist())}
+    known = np.array([place[image_id] for image_id in found.tolist()], np.int64)
+    query = query / (query @ query)  # a search weighs out what the query lacks; photos' rows do not
+    together = np.concatenate([query[np.newaxis], rows])
+    ranked = known[expanded_order(together @ together.T)]
+    return np.concatenate([ranked, np.setdiff1d(np.arange(len(ids)), ranked)])
 
 
 def expanded_order(similarities: Similarities, k1: int = K1, k2: int = K2, own_share: float = OWN_SHARE) -> Ids:
