@@ -33,10 +33,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if results.suggestion:
         _print_suggestion(results.suggestion)
     seconds = "  ".join(f"{stage} {value:.1f} s" for stage, value in evaluation.seconds.items())
-    console.print(seconds, soft_wrap=True)
+    console.print(seconds)
     if evaluation.tracked:
         told = f"logged to MLflow as run {evaluation.tracked.run_id}; `imgrec evaluate --runs` compares runs"
-        console.print(visible(told), soft_wrap=True)
+        console.print(visible(told))
 
 
 def _print_searching(searching: Sequence[SearchQuality]) -> None:
@@ -59,7 +59,7 @@ def _print_searching(searching: Sequence[SearchQuality]) -> None:
     for one in searching:
         if one.behind:
             told = f"{one.index} is {one.behind:,} photos behind the library: `imgrec index build` brings it in step"
-            plain_console().print(told, soft_wrap=True)
+            plain_console().print(told)
 
 
 def _latencies(one: SearchQuality) -> tuple[float, float, float]:
@@ -84,14 +84,15 @@ def _print_classes(classes: Classes) -> None:
     print_lines(title, columns, rows)
     console = plain_console()
     if classes.unknown:
-        console.print(f"{classes.unknown:,} labels are of no photo of the library", soft_wrap=True)
+        labels = "1 label is" if classes.unknown == 1 else f"{classes.unknown:,} labels are"
+        console.print(f"{labels} of no photo of the library")
     if classes.alone:
-        console.print(f"{classes.alone:,} photos left out: no other one of their class", soft_wrap=True)
+        console.print(f"{classes.alone:,} photos left out: no other one of their class")
     best = max(classes.qualities, key=lambda one: one.means.map)
     worst = sorted(best.by_class.items(), key=lambda item: item[1].map)[:_WORST_CLASSES]
     if len(best.by_class) > 1:
         told = ", ".join(f"{label} {means.map:.2f}" for label, means in worst)
-        console.print(visible(f"hardest by {best.name}: {told} (--json has all classes)"), soft_wrap=True)
+        console.print(visible(f"hardest by {best.name}: {told} (--json has all classes)"))
 
 
 def _print_copies(copies: CopiesFound) -> None:
@@ -107,9 +108,9 @@ def _print_copies(copies: CopiesFound) -> None:
     print_lines(title, columns, rows)
     console = plain_console()
     for number, one in zip(numbers, copies.qualities, strict=True):
-        console.print(f"  {number} {one.name}, 95 % interval {_interval(one.interval)}", soft_wrap=True)
+        console.print(f"  {number} {one.name}, 95 % interval {_interval(one.interval)}")
     if copies.lost:
-        console.print(f"{copies.lost:,} photos left out: they are not what they were at the ingest", soft_wrap=True)
+        console.print(f"{copies.lost:,} photos left out: they are not what they were at the ingest")
     console.print("")
 
 
@@ -125,17 +126,17 @@ def _print_suggestion(found: Suggestion) -> None:
     title = f"Weights: the best of {found.tried:,} on {found.chosen_on:,} photos, judged on {found.judged_on:,} others"
     print_lines(title, columns, rows)
     console = plain_console()
-    console.print(f"present    {found.present.name}: {describe_weights(found.present.weights)}", soft_wrap=True)
+    console.print(f"present    {found.present.name}: {describe_weights(found.present.weights)}")
     if found.suggested is found.present:
-        console.print("none of the others did better where they were chosen: keep these", soft_wrap=True)
+        console.print("none of the others did better where they were chosen: keep these")
         return
-    console.print(f"suggested  {describe_weights(found.suggested.weights)}", soft_wrap=True)
+    console.print(f"suggested  {describe_weights(found.suggested.weights)}")
     verdict = (
         "the difference is real: its interval leaves out 0"
         if found.overall.is_real
         else "the difference may be chance: its interval has 0 in it, so keep the present weights"
     )
-    console.print(verdict, soft_wrap=True)
+    console.print(verdict)
 
 
 def _gain(one: Difference, name: str) -> tuple[str, ...]:

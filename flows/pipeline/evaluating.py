@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +89,11 @@ def _measure(
 
 
 def _record(evaluation: Evaluation, started_s: float) -> RunRecord:
-    plan: dict[str, Any] = asdict(evaluation.plan)
+    plan: dict[str, object] = {
+        name: "; ".join(value) if isinstance(value, tuple) else value
+        for name, value in asdict(evaluation.plan).items()
+        if value not in (None, ())
+    }
     versions = {f"{one.index}.version": one.version for one in evaluation.results.searching}
     efs = {f"{one.index}.ef_search": one.ef_search for one in evaluation.results.searching}
     seconds = {f"seconds/{stage}": value for stage, value in evaluation.seconds.items()}

@@ -45,7 +45,7 @@ def read_labels(registry: Registry, library: Library, source: str) -> Labels:
     else:
         labels = _of_csv(registry, library, Path(source))
     if not len(labels.ids):
-        unknown = f"; {labels.unknown:,} labels are of no photo of {library.images_root}" if labels.unknown else ""
+        unknown = f": {labels.unknown:,} of no photo of {library.images_root}" if labels.unknown else ""
         raise LabelsError(f"labels {source}: no photo of the library has one{unknown}")
     if len(labels.classes) < 2:
         raise LabelsError(f"labels {source}: all are {printable(labels.classes[0])!r}, and two classes are needed")

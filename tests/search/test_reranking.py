@@ -28,12 +28,12 @@ def by_the_paper(similarities: Similarities, k1: int, k2: int, own_share: float)
     mean = [weights[ranked[photo][:k2]].mean(axis=0) for photo in range(count)]
     jaccard = [1 - np.minimum(mean[0], row).sum() / np.maximum(mean[0], row).sum() for row in mean]
     mixed = (1 - own_share) * np.array(jaccard) + own_share * distances[0] / distances[0].max()
-    return np.argsort(mixed[1:], kind="stable").tolist()
+    return [int(place) for place in np.argsort(mixed[1:], kind="stable")]
 
 
 def test_the_order_is_the_papers() -> None:
     for seed, (k1, k2) in enumerate([(20, 6), (5, 1), (8, 3)]):
-        rows = random_rows(60, 6, seed).astype(np.float64)
+        rows = random_rows(60, 6, seed)
         similarities = rows @ rows.T
         assert expanded_order(similarities, k1, k2, 0.3).tolist() == by_the_paper(similarities, k1, k2, 0.3)
 

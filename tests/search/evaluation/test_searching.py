@@ -6,11 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgrec.search.evaluation import searching
 from imgrec.search.evaluation.engine import StoredVectors, open_subjects
 from imgrec.search.evaluation.errors import EvaluationError
 from imgrec.search.evaluation.searching import SearchQuality, measure_searching
 from imgrec.storage.library import create_library
 from tests.search.libraries import PARAMETERS, VectorLibrary, random_rows
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "THROUGHPUT_S", 0.01)
 
 
 def measure(vectors: VectorLibrary, sample: int = 100, k: int = 10, ef_search: int | None = None) -> SearchQuality:
@@ -73,5 +79,5 @@ def test_fewer_photos_than_neighbours(vectors: VectorLibrary) -> None:
 
 
 def test_a_library_without_an_index_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="no index in .*imgrec ingest"):
+    with pytest.raises(EvaluationError, match=r"no index in .*imgrec ingest"):
         open_subjects(create_library(tmp_path, tmp_path, ("color",), {}))
