@@ -14,7 +14,7 @@ from imgrec.search.indexes.segment import Ids, Vectors
 from imgrec.search.indexes.source import from_blobs
 from imgrec.storage.registry.registry import Registry
 
-K1, K2, OWN_SHARE = 20, 6, 0.3
+K1, K2, OWN_SHARE = 20, 3, 0.6
 # How long the list is that is ranked anew.
 LENGTH = 200
 

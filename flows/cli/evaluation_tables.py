@@ -35,8 +35,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     seconds = "  ".join(f"{stage} {value:.1f} s" for stage, value in evaluation.seconds.items())
     console.print(seconds)
     if evaluation.tracked:
-        told = f"logged to MLflow as run {evaluation.tracked.run_id}; `imgrec evaluate --runs` compares runs"
-        console.print(visible(told))
+        console.print(f"logged to MLflow as run {evaluation.tracked.run_id}")
+        console.print("`imgrec evaluate --runs` shows runs side by side")
 
 
 def _print_searching(searching: Sequence[SearchQuality]) -> None:
@@ -117,6 +117,13 @@ def _print_copies(copies: CopiesFound) -> None:
 def _print_suggestion(found: Suggestion) -> None:
     from imgrec.search.evaluation.weightings import describe_weights
 
+    console, present = plain_console(), f"{found.present.name}: {describe_weights(found.present.weights)}"
+    if found.suggested is found.present:
+        console.print(
+            f"Weights: none of {found.tried:,} others does better on {found.chosen_on:,} photos than those of"
+        )
+        console.print(f"{present}\n")
+        return
     columns = [Column("present", right=True), Column("suggested", right=True), Column("gain", right=True),
                Column("95 %"), Column("measure")]  # fmt: skip
     names = {"map": "mAP@50 of classes", "copies": "R@1 of copies"}
@@ -125,18 +132,14 @@ def _print_suggestion(found: Suggestion) -> None:
         rows.append(_gain(found.overall, "mean of both"))
     title = f"Weights: the best of {found.tried:,} on {found.chosen_on:,} photos, judged on {found.judged_on:,} others"
     print_lines(title, columns, rows)
-    console = plain_console()
-    console.print(f"present    {found.present.name}: {describe_weights(found.present.weights)}")
-    if found.suggested is found.present:
-        console.print("none of the others did better where they were chosen: keep these")
-        return
+    console.print(f"present    {present}")
     console.print(f"suggested  {describe_weights(found.suggested.weights)}")
     verdict = (
         "the difference is real: its interval leaves out 0"
         if found.overall.is_real
         else "the difference may be chance: its interval has 0 in it, so keep the present weights"
     )
-    console.print(verdict)
+    console.print(f"{verdict}\n")
 
 
 def _gain(one: Difference, name: str) -> tuple[str, ...]:

@@ -23,11 +23,11 @@ class Weighting:
 
 def weighting_of(subject: Subject) -> Weighting:
     """The weighting that an index has."""
-    return Weighting(subject.name, subject.weights)
+    return Weighting(subject.name, _ordered(subject.weights))
 
 
 def parse_weights(text: str, known: Sequence[str]) -> Weighting:
-    """Read `color=1,sift=0.5`; a modality that is not named weighs nothing.
+    """Read `color=1,sift=0.5`, which stays its name; a modality that is not named weighs nothing.
 
     Raises:
         WeightsError: a name is none of the `known` modalities, or comes twice; a weight is no number of 0 or more; all
@@ -49,13 +49,8 @@ def parse_weights(text: str, known: Sequence[str]) -> Weighting:
     total = sum(found.values())
     if not total:
         raise WeightsError(f"--weights {text}: nothing weighs anything, as color=1,sift=0.5 does")
-    return weighting({name: value / total for name, value in found.items() if value})
-
-
-def weighting(weights: Mapping[str, float]) -> Weighting:
-    """Name weights by what they are."""
-    ordered = {name: weights[name] for name in in_order(weights)}
-    return Weighting(describe_weights(ordered), ordered)
+    given = _ordered({name: value for name, value in found.items() if value})
+    return Weighting(describe_weights(given), {name: value / total for name, value in given.items()})
 
 
 def describe_weights(weights: Mapping[str, float]) -> str:
@@ -67,10 +62,15 @@ def grid(modalities: Sequence[str]) -> list[Weighting]:
     """All weights of some modalities in equal steps, each alone among them."""
     steps = next(steps for steps in (10, 5, 4, 3, 2, 1) if steps == 1 or _count(steps, len(modalities)) <= MAX_GRID)
     names = in_order(modalities)
-    return [
-        weighting({name: part / steps for name, part in zip(names, parts, strict=True) if part})
+    shares = [
+        {name: part / steps for name, part in zip(names, parts, strict=True) if part}
         for parts in _compositions(steps, len(names))
     ]
+    return [Weighting(describe_weights(each), each) for each in shares]
+
+
+def _ordered(weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: weights[name] for name in in_order(weights)}
 
 
 def _count(steps: int, parts: int) -> int:

@@ -12,7 +12,7 @@ def test_weights_are_shares_in_the_order_that_people_are_shown() -> None:
     parsed = parse_weights(" efficientnet=2, color=1,sift=0 ", KNOWN)
     assert list(parsed.weights) == ["color", "efficientnet"]
     assert list(parsed.weights.values()) == pytest.approx([1 / 3, 2 / 3])
-    assert parsed.name == "color=0.333,efficientnet=0.667"
+    assert parsed.name == "color=1,efficientnet=2"
 
 
 @pytest.mark.parametrize(
