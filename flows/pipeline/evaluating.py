@@ -1,5 +1,6 @@
 """An evaluation from a plan to a report; the caller says how steps run."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,8 @@ from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving
 from imgrec.tasks.evaluation import check_plan, judge_copies, judge_labels, measure_search, weightings_to_suggest
 from imgrec.tasks.tracking import EVALUATIONS, RunRecord, TrackedRun, track
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def evaluate(chosen: Settings, calls: Calls, plan: Plan) -> Evaluation:
         with driving(chosen.workers, on_progress=on_progress):
             results = _measure(library, calls, plan, stages, chosen.limits(), machine)
     evaluation = Evaluation(str(library.root), plan, results, stages.seconds)
-    return replace(evaluation, tracked=calls.call(track, library, _record(evaluation, started_s)))
+    return replace(evaluation, tracked=_track(library, calls, _record(evaluation, started_s)))
 
 
 def _measure(
@@ -86,6 +89,15 @@ def _measure(
             present, tried = weightings_to_suggest(library, plan)
             results = replace(results, suggestion=suggest(present, tried, measures, plan.seed))
     return results
+
+
+def _track(library: Library, calls: Calls, record: RunRecord) -> TrackedRun | None:
+    """Log a run; what took minutes to measure is shown even where neither MLflow nor the library can be written."""
+    try:
+        return calls.call(track, library, record)
+    except OSError as error:
+        logger.warning("the run is not kept for MLflow, since %s cannot be written: %s", library.root, error)
+        return None
 
 
 def _record(evaluation: Evaluation, started_s: float) -> RunRecord:

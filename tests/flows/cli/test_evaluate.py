@@ -1,5 +1,6 @@
 """`imgrec evaluate`, as a user types it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -133,3 +134,36 @@ def test_no_evaluation_yet(imgrec: Imgrec, library: Path, own_mlflow: None) -> N
     ran = imgrec("evaluate", "--library", library, "--runs")
     assert (ran.code, ran.err) == (0, "")
     assert "no evaluation has been logged" in ran.out
+
+
+def test_a_run_that_mlflow_does_not_take_is_kept_with_its_plots_and_shown_all_the_same(
+    imgrec: Imgrec, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    works = os.environ["MLFLOW_TRACKING_URI"]
+    arguments = ("evaluate", "--library", library, "--index", "color", "--sample", 4)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    ran = imgrec(*arguments)
+    assert ran.code == 0
+    assert "recall@10" not in ran.err
+    assert "did not take the run, which is kept for the next one" in ran.err
+    postponed = open_library(library).postponed_runs_dir
+    assert len(list(postponed.iterdir())) == 1
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", works)
+    imgrec(*arguments)
+    newest, kept, *_ = imgrec("evaluate", "--library", library, "--runs", "--json").lines
+    assert list(postponed.iterdir()) == []
+    for run in (newest, kept):
+        (file,) = MlflowClient(works).list_artifacts(run["run_id"])
+        assert Path(MlflowClient(works).download_artifacts(run["run_id"], file.path)).read_bytes().startswith(PNG)
+
+    postponed.rmdir()
+    postponed.write_text("in the way")  # as nothing can be written into a library on a read-only disk
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    ran = imgrec(*arguments)
+    postponed.unlink()
+    assert ran.code == 0
+    assert "the run is not kept for MLflow" in ran.err
+    assert "q/s all" in ran.out
