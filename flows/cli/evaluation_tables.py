@@ -17,8 +17,12 @@ if TYPE_CHECKING:  # knows Prefect's side, which takes a second to import
     from imgrec.tasks.tracking import EarlierRun
 
 _WORST_CLASSES = 5
-_RUNS_SIDE_BY_SIDE = 4
-_COMPARED = ("recall", "p50_ms", "queries_per_s_1_thread", "p_at_1", "map", "r_at_1", "gain")
+_RUNS_SIDE_BY_SIDE = 3
+# Distortions one by one and the like are for --json and MLflow.
+_COMPARED = {
+    "recall": "recall", "p50_ms": "p50 ms", "queries_per_s_1_thread": "q/s", "p_at_1": "P@1", "map": "mAP",
+    "r_at_1": "R@1", "gain": "gain of suggested weights",
+}  # fmt: skip
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -158,17 +162,20 @@ def print_runs(runs: Sequence[EarlierRun]) -> None:
         plain_console().print("no evaluation has been logged: `imgrec evaluate` makes one")
         return
     shown = runs[:_RUNS_SIDE_BY_SIDE]
-    names = sorted({name for run in shown for name in run.metrics if _is_compared(name)})
+    names = sorted({name for run in shown for name in run.metrics if name.rsplit("/", 1)[-1] in _COMPARED})
     columns = [Column(f"{datetime.fromtimestamp(run.started_s):%m-%d %H:%M}", right=True) for run in shown]
-    rows = [(*(_value(run.metrics.get(name)) for run in shown), name) for name in names]
+    rows = [(*(_value(run.metrics.get(name)) for run in shown), _named(name)) for name in names]
     facts = ("sample", "labels", "copies", "seed")
     rows += [(*(str(run.parameters.get(name, "–")) for run in shown), name) for name in facts]
-    print_lines(f"Evaluations, the newest first ({len(runs)} logged)", [*columns, Column("what")], rows)
+    print_lines(
+        f"Evaluations, the newest of {len(runs)} (+: --expand; --json has all of it)", [*columns, Column("what")], rows
+    )
 
 
-def _is_compared(name: str) -> bool:
-    """All others, as distortions one by one, are for --json and MLflow."""
-    return name.rsplit("/", 1)[-1] in _COMPARED
+def _named(metric: str) -> str:
+    """Name a metric of MLflow's, `<what>/<index or weights>/<which>`, for a narrow column."""
+    _, *place, which = metric.split("/")
+    return " ".join([_COMPARED[which], *place]).replace(" expand", " +")
 
 
 def _value(value: float | None) -> str:
