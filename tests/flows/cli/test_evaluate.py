@@ -83,7 +83,7 @@ def test_everything_at_once_and_again_side_by_side(imgrec: Imgrec, library: Path
     assert first["metrics"] == run.data.metrics
     table = imgrec("evaluate", "--library", library, "--runs").out
     assert " recall color\n" in table
-    assert re.search(r" – +[01]\.\d{3}  copies/sift/r_at_1\n", table)  # the newest run has none
+    assert re.search(r" – +[01]\.\d{3}  R@1 sift\n", table)  # the newest run has none
     assert re.search(r" – +folders  labels\n", table)
 
 
