@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EVALUATIONS = "imgrec-evaluate"
+# Beside mlflow.db, which in a library makes it `Library.mlflow_artifacts_dir`.
+ARTIFACTS = "mlflow-artifacts"
 _LIBRARY_TAG = "imgrec.library_uuid"
 
 logger = logging.getLogger(__name__)
@@ -127,13 +129,25 @@ def _read(path: Path) -> RunRecord:
     return RunRecord(**facts, artifacts=artifacts)
 
 
+def _beside(uri: str) -> str | None:
+    """Where files belong whose runs are in a database: beside it, or MLflow takes the working directory of today.
+
+    None for a server, which knows itself.
+    """
+    from sqlalchemy import make_url
+
+    if not uri.startswith("sqlite"):
+        return None
+    database = make_url(uri).database or ""
+    return (Path(database).resolve().parent / ARTIFACTS).as_uri()
+
+
 def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) -> TrackedRun:
     from mlflow.entities import Metric, Param
 
     found = client.get_experiment_by_name(record.experiment)
     if found is None:
-        artifacts = library.mlflow_artifacts_dir.resolve().as_uri() if uri == sqlite_uri(library.mlflow_path) else None
-        experiment_id = client.create_experiment(record.experiment, artifact_location=artifacts)
+        experiment_id = client.create_experiment(record.experiment, artifact_location=_beside(uri))
     else:
         experiment_id = found.experiment_id
     tags = {"imgrec.library": str(library.root), _LIBRARY_TAG: library.uuid}

@@ -157,6 +157,8 @@ def test_a_run_that_mlflow_does_not_take_is_kept_with_its_plots_and_shown_all_th
     assert list(postponed.iterdir()) == []
     for run in (newest, kept):
         (file,) = MlflowClient(works).list_artifacts(run["run_id"])
+        stored = MlflowClient(works).get_run(run["run_id"]).info.artifact_uri
+        assert Path(works.removeprefix("sqlite:///")).parent.as_uri() in stored  # and not in the working directory
         assert Path(MlflowClient(works).download_artifacts(run["run_id"], file.path)).read_bytes().startswith(PNG)
 
     postponed.rmdir()
