@@ -50,7 +50,7 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
     with (
         explaining(home.root),
         writer_lock(home.root),
-        driving(chosen.workers, lambda *_: None, lambda _: None) as driver,
+        driving(chosen.workers) as driver,
     ):
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = sample_contents(registry, MAX_PHOTOS)

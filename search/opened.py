@@ -1,7 +1,7 @@
 """A library opened for reading: searched, and read as tables."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -62,19 +62,26 @@ class OpenLibrary:
                 self._searchers.popitem()[1].close()
 
     def search(
-        self, queries: Picture | Sequence[Picture], index: str | None = None, top_k: int = 10, all_scores: bool = False
+        self,
+        queries: Picture | Sequence[Picture],
+        index: str | None = None,
+        top_k: int = 10,
+        all_scores: bool = False,
+        weights: Mapping[str, float] | None = None,
+        expand: bool = False,
     ) -> list[Answer]:
         """Find the photos most like each query, in the library's default index or in another.
 
         A query is the path of a picture, `id:N`, bytes, a binary file or RGB pixels ((H, W, 3) uint8); one alone is
-        answered in a list of one. Each answer has `hits`, best first.
+        answered in a list of one. Each answer has `hits`, best first. `weights` (by modality) count instead of a
+        combination's own; `expand`: see `Searcher.search`.
 
         Raises:
             QueryError: a query is neither a readable picture nor a known id.
             IndexNotFoundError: there is no such index.
         """
         several = queries if isinstance(queries, list | tuple) else [cast(Picture, queries)]
-        return self.searcher(index).search(several, top_k, all_scores)
+        return self.searcher(index).search(several, top_k, all_scores, weights, expand)
 
     def searcher(self, index: str | None = None) -> Searcher:
         """The open Searcher of an index, or of the library's default."""

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
@@ -13,6 +15,7 @@ from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import in_order
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
+from imgrec.search.reranking import LENGTH, rank_anew
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
 from imgrec.search.weights import weights_of
@@ -90,13 +93,15 @@ class Searcher:
         top_k: int = 10,
         all_scores: bool = False,
         weights: Mapping[str, float] | None = None,
+        expand: bool = False,
     ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
         the index's; those of `id:N` always do. `weights` (by modality) count instead of the index's own; scores are the
-        same as those of a combination that was made with them.
+        same as those of a combination that was made with them. With `expand`, a longer list is ranked anew by what its
+        photos have for neighbours (search/reranking.py), so scores no longer fall from hit to hit.
 
         Raises:
             QueryError: a query is neither a readable image nor a known id, or has none of the modalities that count;
@@ -105,14 +110,18 @@ class Searcher:
         current = self._serving.current()
         shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
         prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k, shares) for query in prepared]
+        return [self._answer(current, query, top_k, shares, expand) for query in prepared]
 
     def search_terms(
-        self, terms: Sequence[Term], top_k: int = 10, weights: Mapping[str, float] | None = None
+        self,
+        terms: Sequence[Term],
+        top_k: int = 10,
+        weights: Mapping[str, float] | None = None,
+        expand: bool = False,
     ) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `expand`: see `search`.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
@@ -120,7 +129,7 @@ class Searcher:
         """
         current = self._serving.current()
         shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
-        return self._answer(current, current.queries.embed_terms(terms), top_k, shares)
+        return self._answer(current, current.queries.embed_terms(terms), top_k, shares, expand)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
@@ -145,10 +154,21 @@ class Searcher:
         return self._ef_search or (tuned if weights is None else max(tuned, EF_WITH_WEIGHTS))
 
     def _hits(
-        self, current: OpenIndex, exact: ExactScores, vectors: Vectors, top_k: int, ef_search: int
+        self,
+        current: OpenIndex,
+        exact: ExactScores,
+        vectors: Vectors,
+        top_k: int,
+        ef_search: int,
+        expand: bool = False,
     ) -> list[list[Hit]]:
-        _, ids = current.reader.search(vectors, top_k + SPARE, ef_search)
-        scores, ids = rescore(exact, vectors, ids, top_k)
+        wanted = max(top_k, LENGTH) if expand else top_k
+        _, ids = current.reader.search(vectors, wanted + SPARE, ef_search)
+        scores, ids = rescore(exact, vectors, ids, wanted)
+        if expand:
+            pairs = zip(vectors, ids, strict=True)
+            places = np.stack([rank_anew(exact.registry, current.members, *pair) for pair in pairs])[:, :top_k]
+            scores, ids = np.take_along_axis(scores, places, axis=1), np.take_along_axis(ids, places, axis=1)
         id_rows = ids.tolist()
         paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
         roots = current.library.roots
@@ -163,7 +183,7 @@ class Searcher:
         ]
 
     def _answer(
-        self, current: OpenIndex, query: Query, top_k: int, weights: Mapping[str, float] | None = None
+        self, current: OpenIndex, query: Query, top_k: int, weights: Mapping[str, float] | None, expand: bool
     ) -> Answer:
         started = time.perf_counter()
         if weights and not any(weights.get(modality) for modality in query.vectors):
@@ -172,7 +192,7 @@ class Searcher:
         row = query_row(current.members, query.vectors, weights)
         with self._registries.reader() as registry:
             exact = ExactScores(registry, current.members)
-            hits = self._hits(current, exact, row, top_k, self._ef_of(current, weights))[0]
+            hits = self._hits(current, exact, row, top_k, self._ef_of(current, weights), expand)[0]
             hits = _with_scores(current, exact, query, hits)
         return Answer(
             query=query.text,

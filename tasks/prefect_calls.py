@@ -15,7 +15,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from imgrec.embedders.work.worker import is_embedded
-from imgrec.tasks import exploring, steps
+from imgrec.tasks import evaluation, exploring, steps
 from imgrec.tasks.calls import Promise
 from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
@@ -68,6 +68,9 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
         (exploring.draw_map, "map {index}", _NEVER),
         (exploring.keep_thumbnails, "thumbnails", _NEVER),
         (exploring.write_map_page, "page of map {index}", _NEVER),
+        (evaluation.measure_search, "measure searching", _NEVER),
+        (evaluation.judge_labels, "judge by {plan.labels}", _NEVER),
+        (evaluation.judge_copies, "judge by copies of {plan.copies} photos", _NEVER),
         (track, "log {record.experiment} to MLflow", _NEVER),
     )
 }

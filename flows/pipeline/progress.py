@@ -1,4 +1,4 @@
-"""How far an ingest is: a bar in the terminal."""
+"""How far an ingest or an evaluation is: bars in the terminal."""
 
 import math
 import sys
@@ -108,3 +108,19 @@ def counting(what: str, of: str = "images") -> Iterator[Callable[[int, int], Non
     with Progress(*COLUMNS, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task(what, of=of)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stages_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage that is told of (`stage, done, total`) where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        stages: dict[str, TaskID] = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            bar.update(stages[stage], completed=done, total=total)
+
+        yield on_progress
