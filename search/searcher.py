@@ -9,10 +9,13 @@ import numpy as np
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
+from imgrec.search.filters import FilterLike, as_filter
 from imgrec.search.fusion import combine
 from imgrec.search.indexes.layout import Member
+from imgrec.search.indexes.reader import Allowed
 from imgrec.search.indexes.segment import Vectors
 from imgrec.search.names import in_order
+from imgrec.search.narrowing import Narrowing
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
 from imgrec.search.serving import OpenIndex, Serving
@@ -48,7 +51,9 @@ class Searcher:
     ) -> None:
         root, limits = Path(library), Limits(max_megapixels, decode_timeout_s)
         self._ef_search = ef_search
-        self._registries = RegistryPool(open_library(root).registry_path)
+        registry_path = open_library(root).registry_path
+        self._registries = RegistryPool(registry_path)
+        self._narrowing = Narrowing(registry_path)
         try:
             self._serving = Serving(root, index, for_text, limits, machine, self._registries)
         except BaseException:
@@ -65,6 +70,7 @@ class Searcher:
         """Let go of the index and the registry; twice does no harm. A call after it raises SearcherClosedError."""
         self._serving.close()
         self._registries.close()
+        self._narrowing.close()
 
     @property
     def library(self) -> Library:
@@ -83,33 +89,44 @@ class Searcher:
     def ef_search(self) -> int:
         return self._ef_of(self._serving.open)
 
-    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+    def search(
+        self,
+        queries: Sequence[Picture],
+        top_k: int = 10,
+        all_scores: bool = False,
+        where: FilterLike | None = None,
+    ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
-        the index's; those of `id:N` always do.
+        the index's; those of `id:N` always do. Hits are photos that `where` allows, a Filter or a condition in SQL.
 
         Raises:
             QueryError: a query is neither a readable image nor a known id.
+            FilterError: `where` is no condition on images.
         """
         current = self._serving.current()
         prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k) for query in prepared]
+        allowed = self._allowed(current, where)
+        return [self._answer(current, query, top_k, allowed) for query in prepared]
 
-    def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
+    def search_terms(self, terms: Sequence[Term], top_k: int = 10, where: FilterLike | None = None) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. Hits are photos that
+        `where` allows, a Filter or a condition in SQL.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
+            FilterError: `where` is no condition on images.
         """
         current = self._serving.current()
-        return self._answer(current, current.queries.embed_terms(terms), top_k)
+        allowed = self._allowed(current, where)
+        return self._answer(current, current.queries.embed_terms(terms), top_k, allowed)
 
-    def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
+    def search_vectors(self, vectors: Vectors, top_k: int = 10, where: FilterLike | None = None) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
 
         Hits of a combined index carry no scores of its modalities here. Open the Searcher with the index' name: without
@@ -117,18 +134,23 @@ class Searcher:
 
         Raises:
             QueryError: the vectors are not of the index' dim.
+            FilterError: `where` is no condition on images.
         """
         current = self._serving.current()
         if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
-        return self._hits(current, vectors, top_k)
+        return self._hits(current, vectors, top_k, self._allowed(current, where))
+
+    def _allowed(self, current: OpenIndex, where: FilterLike | None) -> Allowed | None:
+        asked = as_filter(where)
+        return None if asked is None else self._narrowing.allowed(asked, current.reader)
 
     def _ef_of(self, current: OpenIndex) -> int:
         return self._ef_search or current.manifest.parameters["ef_search"]
 
-    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current))
+    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int, allowed: Allowed | None) -> list[list[Hit]]:
+        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current), allowed)
         id_rows = ids.tolist()
         with self._registries.reader() as registry:
             paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
@@ -143,9 +165,9 @@ class Searcher:
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
-    def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
+    def _answer(self, current: OpenIndex, query: Query, top_k: int, allowed: Allowed | None) -> Answer:
         started = time.perf_counter()
-        hits = self._hits(current, _combine(current.members, query), top_k)[0]
+        hits = self._hits(current, _combine(current.members, query), top_k, allowed)[0]
         return Answer(
             query=query.text,
             root=current.library.images_root,

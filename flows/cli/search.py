@@ -9,6 +9,7 @@ import click
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
+from imgrec.flows.cli.filters import filter_of, filter_options
 from imgrec.flows.cli.options import json_option, library_option, settings_options
 
 
@@ -35,6 +36,7 @@ def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option("--minus", multiple=True, metavar="WHAT", help="Words or a picture to get away from; may be repeated.")
 @click.option("--index", metavar="NAME", help="Index to search; default: the library's.")
 @settings_options("top_k", "ef_search", "device", "models_root")
+@filter_options
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
 @click.option("--preview", metavar="FILE.png", callback=_sheet_path,
@@ -53,7 +55,11 @@ def search(
     scores: str,
     preview: Path | None,
     as_json: bool,
-    **settings: str | None,
+    top_k: str | None,
+    ef_search: str | None,
+    device: str | None,
+    models_root: str | None,
+    **filters: Any,
 ) -> None:
     """Find the photos most like each QUERY: the path of a picture, or id:N for a photo of the library.
 
@@ -70,6 +76,7 @@ def search(
     imgrec search holiday.jpg
     imgrec search id:7 id:12 --top-k 20
     imgrec search holiday.jpg --preview hits.png
+    imgrec search holiday.jpg --taken 2019-05..2019-08 --path 'Italy/**' --where 'width > 2000'
     imgrec search holiday.jpg --json | jq .hits[0].path
     """
     speak_plainly(verbose)
@@ -78,8 +85,9 @@ def search(
     from imgrec.search.searcher import Searcher
     from imgrec.search.terms import parse_terms
 
-    chosen = Settings.load(library=library, **settings)
-    ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
+    chosen = Settings.load(library=library, top_k=top_k, ef_search=ef_search, device=device, models_root=models_root)
+    where = filter_of(**filters)
+    ef = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
     failed = False
     shown: list[Any] = []
@@ -87,15 +95,15 @@ def search(
     if bool(terms) == bool(queries):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
     limits, for_text = chosen.limits(), any(term.is_text for term in terms)
-    with Searcher(chosen.library, index, ef_search, **limits, machine=machine, for_text=for_text) as searcher:
+    with Searcher(chosen.library, index, ef, **limits, machine=machine, for_text=for_text) as searcher:
         if preview:
             _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append(searcher.search_terms(terms, chosen.top_k))
+            shown.append(searcher.search_terms(terms, chosen.top_k, where))
             _show(shown[-1], as_json)
         for query in queries:
             try:
-                shown += searcher.search([query], chosen.top_k, scores == "all")
+                shown += searcher.search([query], chosen.top_k, scores == "all", where)
             except QueryError as error:
                 complain(str(error))
                 failed = True
