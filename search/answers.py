@@ -9,7 +9,8 @@ class Hit(NamedTuple):
     """One image found. Scores are cosines in [-1, 1]; `scores` has one a modality, None where there is no vector.
 
     `path` is relative to the folder of photos, and printable; `file` is absolute, and opens (surrogate-escaped, as
-    `os.fsdecode` has it, where its name is not UTF-8).
+    `os.fsdecode` has it, where its name is not UTF-8). Where copies are collapsed, `copies` counts the photos of its
+    content, itself included.
     """
 
     rank: int
@@ -18,6 +19,7 @@ class Hit(NamedTuple):
     score: float
     scores: Mapping[str, float | None]
     file: str
+    copies: int | None = None
 
 
 @dataclass(frozen=True)

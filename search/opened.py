@@ -11,6 +11,7 @@ from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import UnknownEmbedderError
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.filters import FilterLike
 from imgrec.search.indexes.switching import serving_fingerprints
 from imgrec.search.pictures import Picture
 from imgrec.search.searcher import Searcher
@@ -45,19 +46,29 @@ class OpenLibrary:
                 self._searchers.popitem()[1].close()
 
     def search(
-        self, queries: Picture | Sequence[Picture], index: str | None = None, top_k: int = 10, all_scores: bool = False
+        self,
+        queries: Picture | Sequence[Picture],
+        index: str | None = None,
+        top_k: int = 10,
+        all_scores: bool = False,
+        where: FilterLike | None = None,
+        not_itself: bool = False,
+        collapse_copies: bool = False,
     ) -> list[Answer]:
         """Find the photos most like each query, in the library's default index or in another.
 
         A query is the path of a picture, `id:N`, bytes, a binary file or RGB pixels ((H, W, 3) uint8); one alone is
-        answered in a list of one. Each answer has `hits`, best first.
+        answered in a list of one. Each answer has `hits`, best first: photos that `where` allows, a condition in SQL
+        (`width > 2000`) or a `Filter`. With `not_itself` the query's own photo is no hit; with `collapse_copies` photos
+        of equal content are one.
 
         Raises:
             QueryError: a query is neither a readable picture nor a known id.
+            FilterError: `where` is no condition on images.
             IndexNotFoundError: there is no such index.
         """
         several = queries if isinstance(queries, list | tuple) else [cast(Picture, queries)]
-        return self.searcher(index).search(several, top_k, all_scores)
+        return self.searcher(index).search(several, top_k, all_scores, where, not_itself, collapse_copies)
 
     def searcher(self, index: str | None = None) -> Searcher:
         """The open Searcher of an index, or of the library's default."""

@@ -1,27 +1,21 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from imgrec.embedders.machine import Machine
+from imgrec.search.answering import Request
 from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
 from imgrec.search.filters import FilterLike, as_filter
-from imgrec.search.fusion import combine
-from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.reader import Allowed
 from imgrec.search.indexes.segment import Vectors
-from imgrec.search.names import in_order
 from imgrec.search.narrowing import Narrowing
 from imgrec.search.pictures import Picture
-from imgrec.search.queries import Limits, Query
+from imgrec.search.queries import Limits
+from imgrec.search.selecting import Selection
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
 from imgrec.storage.library import Library, open_library
-from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.registry_pool import RegistryPool
 
 
@@ -95,131 +89,70 @@ class Searcher:
         top_k: int = 10,
         all_scores: bool = False,
         where: FilterLike | None = None,
+        not_itself: bool = False,
+        collapse_copies: bool = False,
     ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
         the index's; those of `id:N` always do. Hits are photos that `where` allows, a Filter or a condition in SQL.
+        With `not_itself` the query's own photo is none: that of `id:N`, or those with the content of a file or bytes.
+        With `collapse_copies` photos of equal content are one hit, whose `copies` counts them.
 
         Raises:
             QueryError: a query is neither a readable image nor a known id.
             FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
-        prepared = [current.queries.embed(query, all_scores) for query in queries]
-        allowed = self._allowed(current, where)
-        return [self._answer(current, query, top_k, allowed) for query in prepared]
+        request = self._request(top_k, where, not_itself, collapse_copies)
+        embedder = request.current.queries
+        return request.answer([embedder.embed(query, all_scores, not_itself) for query in queries])
 
-    def search_terms(self, terms: Sequence[Term], top_k: int = 10, where: FilterLike | None = None) -> Answer:
+    def search_terms(
+        self,
+        terms: Sequence[Term],
+        top_k: int = 10,
+        where: FilterLike | None = None,
+        not_itself: bool = False,
+        collapse_copies: bool = False,
+    ) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. Hits are photos that
-        `where` allows, a Filter or a condition in SQL.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `where`, `not_itself` (of
+        all pictures in the mixture) and `collapse_copies` are as in `search`.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
             FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
-        allowed = self._allowed(current, where)
-        return self._answer(current, current.queries.embed_terms(terms), top_k, allowed)
+        request = self._request(top_k, where, not_itself, collapse_copies)
+        return request.answer([request.current.queries.embed_terms(terms, not_itself)])[0]
 
-    def search_vectors(self, vectors: Vectors, top_k: int = 10, where: FilterLike | None = None) -> list[list[Hit]]:
+    def search_vectors(
+        self, vectors: Vectors, top_k: int = 10, where: FilterLike | None = None, collapse_copies: bool = False
+    ) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
 
         Hits of a combined index carry no scores of its modalities here. Open the Searcher with the index' name: without
-        one, another index may become the library's default, of another dim.
+        one, another index may become the library's default, of another dim. The rest is as in `search`.
 
         Raises:
             QueryError: the vectors are not of the index' dim.
             FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
+        request = self._request(top_k, where, False, collapse_copies)
+        current = request.current
         if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
-        return self._hits(current, vectors, top_k, self._allowed(current, where))
+        return request.hits(vectors)
 
-    def _allowed(self, current: OpenIndex, where: FilterLike | None) -> Allowed | None:
-        asked = as_filter(where)
-        return None if asked is None else self._narrowing.allowed(asked, current.reader)
+    def _request(self, top_k: int, where: FilterLike | None, not_itself: bool, collapse_copies: bool) -> Request:
+        current, asked = self._serving.current(), as_filter(where)
+        allowed = None if asked is None else self._narrowing.allowed(asked, current.reader)
+        selection = Selection(not_itself, collapse_copies, allowed)
+        return Request(current, self._registries, self._ef_of(current), top_k, selection)
 
     def _ef_of(self, current: OpenIndex) -> int:
         return self._ef_search or current.manifest.parameters["ef_search"]
-
-    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int, allowed: Allowed | None) -> list[list[Hit]]:
-        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current), allowed)
-        id_rows = ids.tolist()
-        with self._registries.reader() as registry:
-            paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
-        root = f"{current.library.images_root.rstrip('/')}/"
-        only = current.members[0].modality if len(current.members) == 1 else None
-        return [
-            [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, root + path[1])
-                for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
-                if path is not None
-            ]
-            for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
-        ]
-
-    def _answer(self, current: OpenIndex, query: Query, top_k: int, allowed: Allowed | None) -> Answer:
-        started = time.perf_counter()
-        hits = self._hits(current, _combine(current.members, query), top_k, allowed)[0]
-        return Answer(
-            query=query.text,
-            root=current.library.images_root,
-            file=query.file,
-            index=current.folder.name,
-            version=current.manifest.version,
-            ef_search=self._ef_of(current),
-            hits=tuple(self._with_scores(current, query, hits)),
-            decode_ms=query.decode_ms,
-            embed_ms=query.embed_ms,
-            search_ms=(time.perf_counter() - started) * 1e3,
-        )
-
-    def _with_scores(self, current: OpenIndex, query: Query, hits: list[Hit]) -> list[Hit]:
-        """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-        modalities = {*(member.modality for member in current.members), *query.vectors}
-        missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
-        if not missing:
-            return hits
-        ids = [hit.id for hit in hits]
-        with self._registries.reader() as registry:
-            scores = {modality: _score(registry, current, query, modality, ids) for modality in missing}
-        return [
-            hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
-            for hit in hits
-        ]
-
-
-def _combine(members: Sequence[Member], query: Query) -> Vectors:
-    """Return the query's (1, dim) row for an index, whose product with an image's row is the score.
-
-    A modality that the query lacks is weighed out, so that it scores 1 against itself.
-    """
-    found = query.vectors
-    if len(members) == 1:
-        return found[members[0].modality][np.newaxis]
-    parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in members}
-    share = sum(member.weight for member in members if member.modality in found)
-    return combine(members, parts) / np.float32(share)
-
-
-def _score(
-    registry: Registry, current: OpenIndex, query: Query, modality: str, ids: Sequence[int]
-) -> dict[int, float | None]:
-    """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
-    scores: dict[int, float | None] = dict.fromkeys(ids)
-    if (vector := query.vectors.get(modality)) is None:
-        return scores
-    stored = registry.vectors(modality, current.queries.fingerprints[modality], ids)
-    return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
-
-
-def _clipped(scores: list[float]) -> list[float]:
-    """Keep rounding from making more of a cosine than 1; for a few hits numpy would take longer."""
-    return [max(-1.0, min(1.0, score)) for score in scores]

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.filters import FilterLike
 from imgrec.search.searcher import Searcher
 from imgrec.search.terms import Term
 
@@ -21,10 +22,13 @@ def search(
     ef_search: int | None = None,
     all_scores: bool = False,
     machine: Machine = Machine(),
+    where: FilterLike | None = None,
+    not_itself: bool = False,
+    collapse_copies: bool = False,
 ) -> list[Answer]:
     """Find the images most like each query; see `search.Searcher.search`."""
     with Searcher(library, index, ef_search, machine=machine) as searcher:
-        return searcher.search(queries, top_k, all_scores)
+        return searcher.search(queries, top_k, all_scores, where, not_itself, collapse_copies)
 
 
 @task(name="search-terms", task_run_name="search {library.name}", cache_policy=NO_CACHE)
@@ -35,8 +39,11 @@ def search_terms(
     top_k: int = 10,
     ef_search: int | None = None,
     machine: Machine = Machine(),
+    where: FilterLike | None = None,
+    not_itself: bool = False,
+    collapse_copies: bool = False,
 ) -> Answer:
     """Find the images most like a mixture of words and pictures; see `search.Searcher.search_terms`."""
     for_text = any(term.is_text for term in terms)
     with Searcher(library, index, ef_search, machine=machine, for_text=for_text) as searcher:
-        return searcher.search_terms(terms, top_k)
+        return searcher.search_terms(terms, top_k, where, not_itself, collapse_copies)

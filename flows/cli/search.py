@@ -37,6 +37,12 @@ def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option("--index", metavar="NAME", help="Index to search; default: the library's.")
 @settings_options("top_k", "ef_search", "device", "models_root")
 @filter_options
+@click.option(
+    "--not-itself",
+    is_flag=True,
+    help="The query's own photo is no hit: that of id:N, or those of the same content as a file.",
+)
+@click.option("--collapse-copies", is_flag=True, help="Photos of equal content are one hit, with their number.")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
 @click.option("--preview", metavar="FILE.png", callback=_sheet_path,
@@ -52,6 +58,8 @@ def search(
     minus: tuple[str, ...],
     library: str | None,
     index: str | None,
+    not_itself: bool,
+    collapse_copies: bool,
     scores: str,
     preview: Path | None,
     as_json: bool,
@@ -86,7 +94,7 @@ def search(
     from imgrec.search.terms import parse_terms
 
     chosen = Settings.load(library=library, top_k=top_k, ef_search=ef_search, device=device, models_root=models_root)
-    where = filter_of(**filters)
+    which = filter_of(**filters), not_itself, collapse_copies
     ef = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
     failed = False
@@ -99,11 +107,11 @@ def search(
         if preview:
             _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append(searcher.search_terms(terms, chosen.top_k, where))
+            shown.append(searcher.search_terms(terms, chosen.top_k, *which))
             _show(shown[-1], as_json)
         for query in queries:
             try:
-                shown += searcher.search([query], chosen.top_k, scores == "all", where)
+                shown += searcher.search([query], chosen.top_k, scores == "all", *which)
             except QueryError as error:
                 complain(str(error))
                 failed = True
@@ -146,8 +154,9 @@ def _show(answer: Any, as_json: bool) -> None:
 def _answer_json(answer: Any) -> dict[str, object]:
     from imgrec.storage.photos.paths import printable
 
-    keys = ("rank", "id", "path", "score", "scores")
     hits: Iterable[Any] = answer.hits
+    counted = ["copies"] if any(hit.copies is not None for hit in hits) else []
+    keys = ["rank", "id", "path", "score", "scores", *counted]
     return {
         "query": printable(answer.query),
         **(file_facts(answer.file) if answer.file else {"file": None}),
