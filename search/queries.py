@@ -1,5 +1,6 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
+import hashlib
 import logging
 import re
 import shlex
@@ -7,7 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
+import numpy as np
+
+from imgrec.embedders.base import Embedder, Pixels, TextEmbedder, are_vectors
 from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
@@ -16,9 +19,11 @@ from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.vectors import Vectors
-from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
+from imgrec.search.pictures import Picture, file_of, name_of, read_picture
 from imgrec.search.terms import Term, describe_terms, mix
+from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
+from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry.registry import Registry
@@ -32,13 +37,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Query:
-    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took."""
+    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took.
+
+    `image_ids` and, where it was asked for, `content_hashes` say which photos of the library it is itself.
+    """
 
     text: str
     vectors: Mapping[str, Vectors]
     file: str | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
+    image_ids: tuple[int, ...] = ()
+    content_hashes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,20 +101,21 @@ class QueryEmbedder:
                     "run `imgrec ingest`"
                 )
 
-    def embed(self, query: Picture, all_scores: bool = False) -> Query:
+    def embed(self, query: Picture, all_scores: bool = False, identify: bool = False) -> Query:
         """Take the vectors of `id:N` from the registry; decode and embed any other picture.
 
         With `all_scores` a picture is embedded in every modality of the library, not only in the index's.
+        With `identify`, its content hash is noted.
 
         Raises:
             QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
         """
         if isinstance(query, str) and (matched := _ID.fullmatch(query)):
             image_id = min(int(matched[1]), _LARGEST_ID)
-            return Query(query, self._stored(query, image_id), self._file_of(image_id))
-        return self._embed_picture(query, all_scores)
+            return Query(query, self._stored(query, image_id), self._file_of(image_id), image_ids=(image_id,))
+        return self._embed_picture(query, all_scores, identify)
 
-    def embed_terms(self, terms: Sequence[Term]) -> Query:
+    def embed_terms(self, terms: Sequence[Term], identify: bool = False) -> Query:
         """Mix words and pictures: one weighted sum a modality.
 
         Raises:
@@ -112,7 +123,10 @@ class QueryEmbedder:
                 cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
-        prepared = [self._embed_text(term.value) if term.is_text else self.embed(term.value) for term in terms]
+        prepared = [
+            self._embed_text(term.value) if term.is_text else self.embed(term.value, identify=identify)
+            for term in terms
+        ]
         vectors = [query.vectors for query in prepared]
         mixed = {member.modality: mix(terms, vectors, member.modality) for member in self._members}
         return Query(
@@ -121,6 +135,8 @@ class QueryEmbedder:
             None,
             sum(query.decode_ms for query in prepared),
             sum(query.embed_ms for query in prepared),
+            tuple(image_id for query in prepared for image_id in query.image_ids),
+            tuple(content for query in prepared for content in query.content_hashes),
         )
 
     def _file_of(self, image_id: int) -> str | None:
@@ -128,12 +144,13 @@ class QueryEmbedder:
             (path,) = registry.paths([image_id])
         return None if path is None else self._library.roots.find(path[1])
 
-    def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
+    def _embed_picture(self, query: Picture, all_scores: bool, identify: bool) -> Query:
         started, name = time.perf_counter(), name_of(query)
-        limits = self._limits
-        pixels = pixels_of(
-            query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
-        )
+        data = read_picture(query)
+        try:
+            pixels = data if isinstance(data, np.ndarray) else self._decode(data)
+        except ImageError as error:
+            raise QueryError(f"query {printable(name)}: {error}") from error
         decoded = time.perf_counter()
         wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
         found = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
@@ -147,7 +164,15 @@ class QueryEmbedder:
             raise QueryError(f"query {printable(name)}: {'; '.join(reasons) or nothing}")
         for reason in refused.values():
             logger.warning("query %s: %s, so it is searched without", printable(name), reason)
-        return Query(name, vectors, file_of(query), (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+        contents = (hashlib.sha256(data).digest(),) if identify and isinstance(data, bytes) else ()
+        times_ms = (decoded - started) * 1e3, (embedded - decoded) * 1e3
+        return Query(name, vectors, file_of(query), *times_ms, content_hashes=contents)
+
+    def _decode(self, data: bytes) -> Pixels:
+        limits = self._limits
+        return decode_safely(
+            data, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
+        )
 
     def _embed_text(self, text: str) -> Query:
         started = time.perf_counter()

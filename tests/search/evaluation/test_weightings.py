@@ -16,9 +16,7 @@ def test_weights_are_shares_in_the_order_that_people_are_shown() -> None:
 
 
 def test_a_modality_that_no_index_has_is_named() -> None:
-    with pytest.raises(
-        WeightsError, match="no modality 'colour' in these indexes: there are color"
-    ):
+    with pytest.raises(WeightsError, match="no modality 'colour' in these indexes: there are color"):
         parse_weighting("colour=1", KNOWN)
 
 
