@@ -1,6 +1,6 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgrec.embedders.machine import Machine
@@ -9,9 +9,10 @@ from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
 from imgrec.search.filters import FilterLike, as_filter
 from imgrec.search.indexes.segment import Vectors
+from imgrec.search.many_pictures import ManyPictures
 from imgrec.search.narrowing import Narrowing
 from imgrec.search.pictures import Picture
-from imgrec.search.queries import Limits
+from imgrec.search.queries import Limits, Query
 from imgrec.search.selecting import Selection
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
@@ -48,6 +49,7 @@ class Searcher:
         registry_path = open_library(root).registry_path
         self._registries = RegistryPool(registry_path)
         self._narrowing = Narrowing(registry_path)
+        self._many = ManyPictures()
         try:
             self._serving = Serving(root, index, for_text, limits, machine, self._registries)
         except BaseException:
@@ -65,6 +67,7 @@ class Searcher:
         self._serving.close()
         self._registries.close()
         self._narrowing.close()
+        self._many.close()
 
     @property
     def library(self) -> Library:
@@ -105,8 +108,37 @@ class Searcher:
             FilterError: `where` is no condition on images.
         """
         request = self._request(top_k, where, not_itself, collapse_copies)
-        embedder = request.current.queries
-        return request.answer([embedder.embed(query, all_scores, not_itself) for query in queries])
+        prepared: list[Query] = []
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, not_itself):
+            for query in some:
+                if isinstance(query, QueryError):
+                    raise query
+                prepared.append(query)
+        return request.answer(prepared)
+
+    def search_each(
+        self,
+        queries: Iterable[Picture],
+        top_k: int = 10,
+        all_scores: bool = False,
+        where: FilterLike | None = None,
+        not_itself: bool = False,
+        collapse_copies: bool = False,
+    ) -> Iterator[Answer | QueryError]:
+        """Answer as `search` does, each query in its turn, as soon as its answer is ready; one that cannot be answered
+        yields its error instead, and the others go on.
+
+        `queries` may be endless, and is read no further ahead than all cores need to have work. All are answered from
+        one version of the index.
+
+        Raises:
+            FilterError: `where` is no condition on images.
+        """
+        request = self._request(top_k, where, not_itself, collapse_copies)
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, not_itself):
+            answers = iter(request.answer([query for query in some if isinstance(query, Query)]))
+            for query in some:
+                yield query if isinstance(query, QueryError) else next(answers)
 
     def search_terms(
         self,
