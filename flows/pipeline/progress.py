@@ -17,7 +17,7 @@ def _rate(task: Task) -> float:
     return task.completed / seconds if seconds else 0.0
 
 
-class _Speed(ProgressColumn):
+class Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = _rate(task)
         return Text(f"{rate:,.0f} images/s" if rate else "", style="cyan")
@@ -30,7 +30,7 @@ class _Remaining(ProgressColumn):
         return Text(str(left), style="progress.remaining")
 
 
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), _Remaining())
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), _Remaining())
 
 
 class IngestProgress:
