@@ -72,10 +72,17 @@ class Request:
         with self.registries.reader() as registry:
             return self._hits(ExactScores(registry, self.current.members), vectors)
 
-    def _row(self, query: Query) -> Vectors:
+    def check(self, query: Query) -> Query | QueryError:
+        """Return the query, or why it cannot be answered: it has none of the modalities that count."""
         if self.weights and not any(self.weights.get(modality) for modality in query.vectors):
             counted = ", ".join(in_order(modality for modality, weight in self.weights.items() if weight))
-            raise QueryError(f"query {query.text}: it has no {counted}, and nothing else counts with these weights")
+            return QueryError(f"query {query.text}: it has no {counted}, and nothing else counts with these weights")
+        return query
+
+    def _row(self, query: Query) -> Vectors:
+        checked = self.check(query)
+        if isinstance(checked, QueryError):
+            raise checked
         return query_row(self.current.members, query.vectors, self.weights)
 
     def _hits(self, exact: ExactScores, vectors: Vectors, queries: Sequence[Query] = ()) -> list[list[Hit]]:

@@ -26,8 +26,8 @@ def name_of(picture: Picture) -> str:
     return name if isinstance(name, str) else "an open file"
 
 
-def read_picture(picture: Picture) -> bytes | NDArray[np.uint8]:
-    """Read the bytes of a query picture; pixels are taken as they are.
+def read_picture(picture: Picture, name: str | None = None) -> bytes | NDArray[np.uint8]:
+    """Read the bytes of a query picture; pixels are taken as they are. Errors call it by `name`.
 
     Raises:
         QueryError: it cannot be read, or the pixels are of another form.
@@ -42,7 +42,7 @@ def read_picture(picture: Picture) -> bytes | NDArray[np.uint8]:
         return _read(picture)
     except OSError as error:
         raise QueryError(
-            f"query {printable(name_of(picture))} cannot be read ({error.strerror or error}): "
+            f"query {printable(name or name_of(picture))} cannot be read ({error.strerror or error}): "
             "give the path of an image, or id:N for an image of the library"
         ) from error
 

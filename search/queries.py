@@ -1,6 +1,7 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
 import hashlib
+import json
 import logging
 import re
 import shlex
@@ -20,6 +21,7 @@ from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.pictures import Picture, file_of, name_of, read_picture
+from imgrec.search.recipes import Recipe
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
@@ -59,6 +61,11 @@ class Limits:
     decode_timeout_s: float = 60
 
 
+def is_id(query: Picture) -> bool:
+    """Whether it names an image of the library, as `id:N`."""
+    return isinstance(query, str) and _ID.fullmatch(query) is not None
+
+
 class QueryEmbedder:
     """Makes the vectors of queries, as one version of an index wants them, in any number of threads.
 
@@ -83,15 +90,17 @@ class QueryEmbedder:
         self._members = manifest.members
         self._decode_min_side = manifest.vector_settings["decode_min_side"]
         self._icc_profiles = profiles_of(manifest.vector_settings)
-        self._limits = limits
-        self._machine = machine
+        self.limits = limits
+        self.machine = machine
         members = [member.modality for member in manifest.members]
         own = {**WITHOUT_CHOICE, **manifest.vector_settings}
         # A modality that the library got since has settings that this version does not know yet.
         others = {**library.vector_settings, **manifest.vector_settings, "icc_profiles": self._icc_profiles}
+        self._settings = {
+            name: own if name in members else others for name in dict.fromkeys([*library.modalities, *members])
+        }
         self._embedders: dict[str, Embedder] = {
-            name: create_embedder(name, own if name in members else others, library.models_dir)
-            for name in dict.fromkeys([*library.modalities, *members])
+            name: create_embedder(name, settings, library.models_dir) for name, settings in self._settings.items()
         }
         self.fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:
@@ -144,6 +153,43 @@ class QueryEmbedder:
             (path,) = registry.paths([image_id])
         return None if path is None else self._library.roots.find(path[1])
 
+    def describe(
+        self,
+        name: str,
+        file: str | None,
+        found: Mapping[str, Vectors | Refused],
+        times_ms: tuple[float, float],
+        content_hash: bytes | None,
+    ) -> Query:
+        """Make a query of a picture's rows, (dim,) each, by modality, or why it has none there.
+
+        Raises:
+            QueryError: it has nothing to say in this index.
+        """
+        refused = {modality: row.reason for modality, row in found.items() if isinstance(row, Refused)}
+        rows = {modality: row for modality, row in found.items() if not isinstance(row, Refused)}
+        vectors = {modality: row for modality, row in rows.items() if are_vectors(row[np.newaxis])[0]}
+        if not any(member.modality in vectors for member in self._members):
+            reasons = [refused[member.modality] for member in self._members if member.modality in refused]
+            nothing = f"{self._index} finds nothing in this picture to search for"
+            raise QueryError(f"query {printable(name)}: {'; '.join(reasons) or nothing}")
+        for reason in refused.values():
+            logger.warning("query %s: %s, so it is searched without", printable(name), reason)
+        contents = () if content_hash is None else (content_hash,)
+        return Query(name, vectors, file, *times_ms, content_hashes=contents)
+
+    def embedders(self, all_scores: bool) -> dict[str, Embedder]:
+        """Those of the index, or of all modalities of the library."""
+        names = self._embedders if all_scores else [member.modality for member in self._members]
+        return {name: self._embedders[name] for name in names}
+
+    def recipe(self, all_scores: bool) -> Recipe:
+        """What a worker process needs to know to embed pictures as this does."""
+        settings = {name: self._settings[name] for name in self.embedders(all_scores)}
+        sides = self._decode_min_side, self._icc_profiles
+        limits = self.limits.max_megapixels, self.limits.decode_timeout_s
+        return Recipe(json.dumps(settings), str(self._library.models_dir), *sides, *limits)
+
     def _embed_picture(self, query: Picture, all_scores: bool, identify: bool) -> Query:
         started, name = time.perf_counter(), name_of(query)
         data = read_picture(query)
@@ -152,24 +198,17 @@ class QueryEmbedder:
         except ImageError as error:
             raise QueryError(f"query {printable(name)}: {error}") from error
         decoded = time.perf_counter()
-        wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        found = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
-        refused = {modality: row.reason for modality, row in found.items() if isinstance(row, Refused)}
-        rows = {modality: row for modality, row in found.items() if not isinstance(row, Refused)}
-        vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
-        embedded = time.perf_counter()
-        if not any(member.modality in vectors for member in self._members):
-            reasons = [refused[member.modality] for member in self._members if member.modality in refused]
-            nothing = f"{self._index} finds nothing in this picture to search for"
-            raise QueryError(f"query {printable(name)}: {'; '.join(reasons) or nothing}")
-        for reason in refused.values():
-            logger.warning("query %s: %s, so it is searched without", printable(name), reason)
-        contents = (hashlib.sha256(data).digest(),) if identify and isinstance(data, bytes) else ()
-        times_ms = (decoded - started) * 1e3, (embedded - decoded) * 1e3
-        return Query(name, vectors, file_of(query), *times_ms, content_hashes=contents)
+        rows = {
+            modality: embed_picture(embedder, pixels, self.machine)
+            for modality, embedder in self.embedders(all_scores).items()
+        }
+        found = {modality: row if isinstance(row, Refused) else row[0] for modality, row in rows.items()}
+        times_ms = (decoded - started) * 1e3, (time.perf_counter() - decoded) * 1e3
+        content_hash = hashlib.sha256(data).digest() if identify and isinstance(data, bytes) else None
+        return self.describe(name, file_of(query), found, times_ms, content_hash)
 
     def _decode(self, data: bytes) -> Pixels:
-        limits = self._limits
+        limits = self.limits
         return decode_safely(
             data, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
         )
@@ -183,7 +222,7 @@ class QueryEmbedder:
                     f"index {self._index} does not read text ({member.modality} does not): "
                     f"search index {text_index(self._library)}"
                 )
-            row = embed_text(embedder, text, self._machine)
+            row = embed_text(embedder, text, self.machine)
             if not are_vectors(row)[0]:
                 raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
             vectors[member.modality] = row[0]

@@ -1,6 +1,6 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -11,9 +11,10 @@ from imgrec.search.asking import Asking
 from imgrec.search.errors import QueryError
 from imgrec.search.filters import as_filter
 from imgrec.search.indexes.vectors import Vectors
+from imgrec.search.many_pictures import ManyPictures
 from imgrec.search.narrowing import Narrowing
 from imgrec.search.pictures import Picture
-from imgrec.search.queries import Limits
+from imgrec.search.queries import Limits, Query
 from imgrec.search.selecting import Selection
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
@@ -54,6 +55,7 @@ class Searcher:
         registry_path = open_library(root).registry_path
         self._registries = RegistryPool(registry_path)
         self._narrowing = Narrowing(registry_path)
+        self._many = ManyPictures()
         try:
             self._serving = Serving(root, index, for_text, limits, machine, self._registries)
         except BaseException:
@@ -71,6 +73,7 @@ class Searcher:
         self._serving.close()
         self._registries.close()
         self._narrowing.close()
+        self._many.close()
 
     @property
     def library(self) -> Library:
@@ -104,8 +107,32 @@ class Searcher:
             FilterError: `where` is no condition on images.
         """
         request = self._request(top_k, asking)
-        embedder, identify = request.current.queries, request.selection.not_itself
-        return request.answer([embedder.embed(query, all_scores, identify) for query in queries])
+        prepared: list[Query] = []
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, request.selection.not_itself):
+            for query in some:
+                if isinstance(query, QueryError):
+                    raise query
+                prepared.append(query)
+        return request.answer(prepared)
+
+    def search_each(
+        self, queries: Iterable[Picture], top_k: int = 10, all_scores: bool = False, **asking: Unpack[Asking]
+    ) -> Iterator[Answer | QueryError]:
+        """Answer as `search` does, each query in its turn, as soon as its answer is ready; one that cannot be answered
+        yields its error instead, and the others go on.
+
+        `queries` may be endless, and is read no further ahead than all cores need to have work. All are answered from
+        one version of the index.
+
+        Raises:
+            FilterError: `where` is no condition on images.
+        """
+        request = self._request(top_k, asking)
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, request.selection.not_itself):
+            checked = [query if isinstance(query, QueryError) else request.check(query) for query in some]
+            answers = iter(request.answer([query for query in checked if isinstance(query, Query)]))
+            for query in checked:
+                yield query if isinstance(query, QueryError) else next(answers)
 
     def search_terms(self, terms: Sequence[Term], top_k: int = 10, **asking: Unpack[Asking]) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.

@@ -1,8 +1,9 @@
 """`imgrec search`: what looks like this?"""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -16,6 +17,13 @@ from imgrec.flows.cli.options import json_option, library_option, settings_optio
 @click.command()
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @library_option
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Also the queries in this file, one a line; - is standard input.",
+)
+@click.option("-0", "--null", "nul", is_flag=True, help="NUL bytes end the queries of --files-from, not lines.")
 @click.option("--text", "texts", multiple=True, metavar="WORDS", help="Words that describe a photo; may be repeated.")
 @click.option("--image", "images", multiple=True, metavar="PICTURE",
               help="A picture that is mixed with the words; may be repeated.")  # fmt: skip
@@ -40,6 +48,8 @@ def search(
     verbose: bool,
     /,
     queries: tuple[str, ...],
+    files_from: IO[bytes] | None,
+    nul: bool,
     texts: tuple[str, ...],
     images: tuple[str, ...],
     minus: tuple[str, ...],
@@ -58,7 +68,8 @@ def search(
     models_root: str | None,
     **filters: Any,
 ) -> None:
-    """Find the photos most like each QUERY: the path of a picture, or id:N for a photo of the library.
+    """Find the photos most like each QUERY: the path of a picture, or id:N for a photo of the library. A folder stands
+    for all photos in it, a pattern ('2019/*.jpg') for what it matches, - for a picture from standard input.
 
     Or those most like one mixture of words and pictures, --text, --image and --minus. A number before a colon weighs
     what follows: "2:red car". What is taken away is a picture if it is id:N or a file, and words otherwise. Words need
@@ -76,9 +87,13 @@ def search(
     imgrec search id:7 --weights color=1,efficientnet=2
     imgrec search holiday.jpg --preview hits.png
     imgrec search holiday.jpg --json | jq .hits[0].path
+    imgrec search ~/Downloads --top-k 1 --not-itself --json > hits.jsonl
+    find . -name '*.jpg' -print0 | imgrec search --files-from - -0
     """
     speak_plainly(verbose)
     from imgrec.embedders.machine import Machine
+    from imgrec.flows.cli.counting import counting
+    from imgrec.flows.cli.query_files import QueryFiles, listed
     from imgrec.search.asking import Asking
     from imgrec.search.errors import QueryError
     from imgrec.search.searcher import Searcher
@@ -95,29 +110,36 @@ def search(
         "expand": expand,
     }
     machine = Machine(chosen.models_root, chosen.device)
-    failed = False
-    shown: list[Any] = []
     terms = parse_terms(texts, images, minus)
-    if bool(terms) == bool(queries):
+    if bool(terms) == bool(queries or files_from):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
     limits, for_text = chosen.limits(), any(term.is_text for term in terms)
-    with Searcher(chosen.library, index, ef, **limits, machine=machine, for_text=for_text) as searcher:
-        if preview:
-            _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
+    pictures = QueryFiles(chain(queries, listed(files_from, nul) if files_from else ()))
+    shown: list[Any] = []
+    with (
+        Searcher(chosen.library, index, ef, **limits, machine=machine, for_text=for_text) as searcher,
+        counting("answered") as answered,
+    ):
+        asked: Iterable[Any] = pictures
+        if preview:  # one sheet has all of them
+            asked = list(pictures)
+            _check_height(len(asked) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append(searcher.search_terms(terms, chosen.top_k, **asking))
-            _show(shown[-1], as_json)
-        for query in queries:
-            try:
-                shown += searcher.search([query], chosen.top_k, scores == "all", **asking)
-            except QueryError as error:
-                complain(str(error))
-                failed = True
+            answers: Iterable[Any] = [searcher.search_terms(terms, chosen.top_k, **asking)]
+        else:
+            answers = searcher.search_each(asked, chosen.top_k, scores == "all", **asking)
+        for answer in answers:
+            answered()
+            if isinstance(answer, QueryError):
+                complain(str(answer))
+                pictures.failed = True
                 continue
-            _show(shown[-1], as_json)
-        if preview and shown:
+            _show(answer, as_json, is_filtered=asking["where"] is not None)
+            if preview:
+                shown.append(answer)
+        if shown and preview:
             _write_sheet(preview, shown, as_json)
-    if failed:
+    if pictures.failed:
         raise SystemExit(FAILED)
 
 
@@ -140,13 +162,15 @@ def _write_sheet(preview: Path, answers: Sequence[Any], as_json: bool) -> None:
         click.echo(f"preview: {visible(printable(str(preview)))}")
 
 
-def _show(answer: Any, as_json: bool) -> None:
+def _show(answer: Any, as_json: bool, is_filtered: bool) -> None:
     if as_json:
         print_json(_answer_json(answer))
     else:
         from imgrec.flows.cli.tables import print_answer
 
         print_answer(answer)
+        if is_filtered and not answer.hits:
+            click.echo("No photo of this index is one that the filter allows.\n")
 
 
 def _answer_json(answer: Any) -> dict[str, object]:
