@@ -23,7 +23,7 @@ class CombinedReader:
     """Searches one version of a combination, with the published versions of its modalities' indexes.
 
     Raises:
-        IndexDamagedError: one of those is not there, or serves other vectors.
+        IndexDamagedError: one of those serves other vectors.
     """
 
     def __init__(self, folder: IndexFolder, version: str | Manifest | None = None) -> None:
@@ -49,7 +49,7 @@ class CombinedReader:
         found = [candidates]
         for modality, part in parts.items():
             lengths = np.linalg.norm(part, axis=1, keepdims=True)
-            if lengths.any():
+            if modality in self._members and lengths.any():
                 unit = np.divide(part, lengths, out=np.zeros_like(part), where=lengths > 0)
                 among = None if allowed is None else allowed.members[modality]
                 found.append(self._members[modality].search(unit, ef_search, ef_search, among)[1])
@@ -76,20 +76,22 @@ class CombinedReader:
         """The sum of products, (N,); a vector that an image has not adds nothing."""
         total = np.zeros(len(ids), np.float32)
         for modality, part in parts.items():
-            if part.any():
+            if modality in self._members and part.any():
                 total += np.nan_to_num(self._members[modality].products(part, ids))
         return total
 
 
 def open_members(folder: IndexFolder, manifest: Manifest) -> dict[str, IndexReader]:
-    """Open the indexes of a combination's modalities.
+    """Open the indexes of a combination's modalities, those that there are.
 
     Raises:
-        IndexDamagedError: one is not there, or serves other vectors.
+        IndexDamagedError: one serves other vectors.
     """
     readers = {}
     for member in manifest.members:
-        readers[member.modality] = _open_member(IndexFolder(folder.root.parent, member.modality), member.fingerprint)
+        own = IndexFolder(folder.root.parent, member.modality)
+        if own.versions():  # none has a modality that made no vector yet
+            readers[member.modality] = _open_member(own, member.fingerprint)
     return readers
 
 
