@@ -14,16 +14,20 @@ import numpy as np
 from imgrec.search.indexes.building import Source
 from imgrec.search.indexes.change import Change, Current
 from imgrec.search.indexes.kinds.catalogue import kind_of
+from imgrec.search.indexes.kinds.exact import ROWS, read_ranges
 from imgrec.search.indexes.kinds.kind import Training
 from imgrec.search.indexes.layout import IndexFolder, SegmentEntry
 from imgrec.search.indexes.parameters import IndexParameters
+from imgrec.search.indexes.rows import Ranges
 from imgrec.search.indexes.segment import build_segment, open_segment
-from imgrec.search.indexes.vectors import Ids, Mask
+from imgrec.search.indexes.vectors import Ids, Mask, Vectors
 
 # A segment takes rows until it has so many, by kind: a graph is quick to search at any size, exact search is not.
 FULL_ROWS = {"graph": 8_192, "graph-only": 8_192, "hnsw": 8_192, "exact": 2_048}
 # So many segments of about a size merge; the next size is so many times as large.
 MERGE_FACTOR = 4
+# So many of the rows are looked at, whether they fit.
+_LOOKED_AT = 1_024
 
 
 def add_to(
@@ -60,12 +64,16 @@ class _Adding:
 
     def add(self, added: Ids) -> None:
         """Write the rows into a copy of the last segment, if that has room, or into the next one."""
+        full = FULL_ROWS[self._small]
+        if len(added) > full:
+            self._write(added, self._kind)
+            return
         last = self.segments[-1] if self.segments else None
-        grows = last is not None and last.kind == self._small and last.vectors + len(added) <= FULL_ROWS[self._small]
-        if grows:
-            self._write(added, self._small, self.segments.pop())
+        sample = self._source.of(added).sample(_LOOKED_AT)[1]
+        if last is not None and last.kind == self._small and last.vectors + len(added) <= full:
+            self._write(added, self._small, sample, self.segments.pop())
         else:
-            self._write(added, self._small if len(added) <= FULL_ROWS[self._small] else self._kind)
+            self._write(added, self._small, sample)
 
     def merge(self) -> None:
         """Merge full segments of about a size, as long as there are several."""
@@ -86,19 +94,26 @@ class _Adding:
             by_size.setdefault(_size_class(entry.vectors / FULL_ROWS[self._small]), []).append(entry)
         return next((group for _, group in sorted(by_size.items()) if len(group) >= MERGE_FACTOR), ())
 
-    def _write(self, added: Ids, kind: str, base: SegmentEntry | None = None) -> None:
+    def _write(self, added: Ids, kind: str, sample: Vectors | None = None, base: SegmentEntry | None = None) -> None:
+        """Write a segment: a small one, which is like the large one, or one that learns from a sample of its own."""
         name, source = self._folder.new_segment_name(), self._source.of(added)
         training = Training(
-            sample=np.empty((0, source.dim), np.float32) if kind == self._small else source.sample()[1],
+            sample=source.sample()[1] if sample is None else sample,
             expected=len(added),
             hnsw_m=self._parameters.hnsw_m,
             ef_construction=self._parameters.ef_construction,
-            like=self._large if kind == self._small else None,
+            like=None if sample is None else self._large,
+            ranges=None if sample is None else self._ranges(sample, base),
             base=None if base is None else self._dir(base.name),
         )
         images = build_segment(self._dir(name), kind_of(kind), source.batches(), training)
         dead = 0 if base is None else self._carry_mask(base, name, kind, images)
         self.segments.append(SegmentEntry(name, kind, images, dead))
+
+    def _ranges(self, sample: Vectors, base: SegmentEntry | None) -> Ranges | None:
+        """The ranges of the segment that is added to, or of the large one, wide enough for what comes."""
+        folder = self._large if base is None else self._dir(base.name)
+        return read_ranges(folder).covering(sample) if (folder / ROWS).exists() else None
 
     def _carry_mask(self, base: SegmentEntry, name: str, kind: str, images: int) -> int:
         """Give the copy of a segment the tombstones of the segment; return how many."""

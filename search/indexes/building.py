@@ -61,9 +61,9 @@ class Source:
             return from_shards(self.registry, self.shards_dir, self.members[0], self.live, size)
         return from_blobs(self.registry, self.members, self.live, size)
 
-    def sample(self) -> tuple[Ids, Vectors]:
+    def sample(self, most: int = MAX_SAMPLE_ROWS) -> tuple[Ids, Vectors]:
         """Ids and vectors to learn from, spread over all."""
-        rows = min(MAX_SAMPLE_ROWS, max(1_024, MAX_SAMPLE_BYTES // (4 * self.dim)))
+        rows = min(most, max(1_024, MAX_SAMPLE_BYTES // (4 * self.dim)))
         return sample(self.registry, self.members, self.live, rows)
 
 
@@ -96,6 +96,11 @@ def outgrows(manifest: Manifest, live: int, parameters: IndexParameters) -> bool
     """Whether an index that was left to exact search for its size is to be something quicker by now."""
     was_small = sum(entry.vectors for entry in manifest.segments[:1]) < EXACT_BELOW <= live
     return parameters.index_type == "auto" and manifest.kind == "exact" and was_small
+
+
+def is_small(manifest: Manifest, live: int) -> bool:
+    """Whether exact search of so few is built in no time: then ranges are always those of all its vectors."""
+    return manifest.kind == "exact" and live < EXACT_BELOW
 
 
 def _kinds(source: Source, training: Training, parameters: IndexParameters) -> Iterator[tuple[str, str]]:

@@ -21,8 +21,11 @@ Codes = NDArray[np.uint8]
 
 # What comes later may lie beyond the least and the greatest of the sample, by this share of what lies between.
 MARGIN = 0.02
+# What may be cut off of later vectors, by its length.
+OUTSIDE = 0.01
 # A column in which all are alike still needs a step.
 _LEAST_SPAN = 1e-6
+_ROWS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class Ranges:
     @property
     def dim(self) -> int:
         return len(self.least)
+
+    def covering(self, vectors: Vectors) -> "Ranges":
+        """These ranges, or wider ones where vectors (N, dim) lie outside by so much that rows would not rank them."""
+        over = np.maximum(vectors - self.least - self.span, 0) + np.maximum(self.least - vectors, 0)
+        if np.linalg.norm(over, axis=1).max(initial=0) <= OUTSIDE:
+            return self
+        theirs = find_ranges(vectors)
+        least = np.minimum(self.least, theirs.least)
+        return Ranges(least, np.maximum(self.least + self.span, theirs.least + theirs.span) - least)
 
     def empty_rows(self) -> faiss.IndexScalarQuantizer:
         """An index of such rows, without any."""
@@ -56,21 +68,32 @@ class RowsWriter:
 
     def __init__(self, file: BinaryIO, ranges: Ranges) -> None:
         self._file = file
+        self._ranges = ranges
         self._rows = ranges.empty_rows()
         self._count = 0
         file.write(self._header())
 
     def add(self, vectors: Vectors) -> None:
-        self.add_codes(self._rows.sa_encode(np.ascontiguousarray(vectors, np.float32)))
+        self._write(self._rows.sa_encode(np.ascontiguousarray(vectors, np.float32)))
 
-    def add_codes(self, codes: Codes) -> None:
-        self._file.write(np.ascontiguousarray(codes).data)
-        self._count += len(codes)
+    def add_rows(self, rows: "Rows") -> None:
+        """Add rows of these ranges as they are, and those of others as near as they are."""
+        if np.array_equal(rows.ranges.least, self._ranges.least) and np.array_equal(
+            rows.ranges.span, self._ranges.span
+        ):
+            self._write(rows.codes)
+            return
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            self.add(rows.decode(np.arange(start, min(start + _ROWS_AT_ONCE, len(rows)))))
 
     def finish(self) -> None:
         self._file.seek(0)
         self._file.write(self._header())
         self._file.seek(0, os.SEEK_END)
+
+    def _write(self, codes: Codes) -> None:
+        self._file.write(np.ascontiguousarray(codes).data)
+        self._count += len(codes)
 
     def _header(self) -> bytes:
         """What `faiss.write_index` writes before the codes: the last eight bytes are their number."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes.adding import add_to
-from imgrec.search.indexes.building import Source, build_index, outgrows
+from imgrec.search.indexes.building import Source, build_index, is_small, outgrows
 from imgrec.search.indexes.change import Change, Current
 from imgrec.search.indexes.layout import FORMAT_VERSION, IndexFolder, Made, Manifest, Member, SegmentEntry
 from imgrec.search.indexes.parameters import IndexParameters
@@ -97,6 +97,8 @@ def update_index(
 
 
 def _wants_rebuild(current: Current, change: Change, parameters: IndexParameters) -> bool:
+    if len(change.added) and is_small(current.manifest, change.live):
+        return True
     return change.wants_rebuild or outgrows(current.manifest, change.live, parameters)
 
 

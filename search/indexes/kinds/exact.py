@@ -6,7 +6,7 @@ from typing import Any
 import faiss
 
 from imgrec.search.indexes.kinds.kind import Builder, Kind, OpenSegment, Training, as_cosines
-from imgrec.search.indexes.rows import Rows, RowsWriter, find_ranges
+from imgrec.search.indexes.rows import Ranges, Rows, RowsWriter, find_ranges
 from imgrec.search.indexes.vectors import Mask, Offsets, Vectors
 
 ROWS = "rows.faiss"
@@ -14,12 +14,11 @@ ROWS = "rows.faiss"
 
 class ExactBuilder(Builder):
     def __init__(self, folder: Path, training: Training) -> None:
-        ranges = find_ranges(training.sample) if training.like is None else Rows.open(training.like / ROWS).ranges
+        ranges = training.ranges or find_ranges(training.sample)
         self._file = open(folder / ROWS, "wb")  # noqa: SIM115 # finish closes it
         self._rows = RowsWriter(self._file, ranges)
         if training.base is not None:
-            base = Rows.open(training.base / ROWS)
-            self._rows.add_codes(base.codes)
+            self._rows.add_rows(Rows.open(training.base / ROWS))
 
     def add(self, vectors: Vectors) -> None:
         self._rows.add(vectors)
@@ -27,6 +26,11 @@ class ExactBuilder(Builder):
     def finish(self) -> None:
         self._rows.finish()
         self._file.close()
+
+
+def read_ranges(folder: Path) -> Ranges:
+    """The ranges of a segment's rows."""
+    return Rows.open(folder / ROWS).ranges
 
 
 class OpenExact(OpenSegment):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from imgrec.search.indexes.rows import Ranges
 from imgrec.search.indexes.vectors import Mask, Offsets, Vectors
 
 NO_ROW = -1
@@ -20,9 +21,9 @@ NO_ROW = -1
 class Training:
     """What a build knows before it sees all vectors.
 
-    `sample` is (N, dim) of them; `expected` is about how many come. `like` is the folder of a segment whose ranges and
-    reduction the new one takes, instead of learning its own from the sample, and `base` that of one whose rows it
-    begins with.
+    `sample` is (N, dim) of them; `expected` is about how many come. `like` is the folder of a segment whose reduction
+    the new one takes, and `ranges` those that its rows take, instead of learning its own from the sample; `base` is the
+    folder of a segment whose rows it begins with.
     """
 
     sample: Vectors
@@ -30,6 +31,7 @@ class Training:
     hnsw_m: int
     ef_construction: int
     like: Path | None = None
+    ranges: Ranges | None = None
     base: Path | None = None
 
     @property

@@ -26,7 +26,7 @@ from imgrec.search.indexes.writing import write_faiss
 from imgrec.storage.registry.index_rows import mirrored_segments
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import list_shards
-from tests.search.libraries import PARAMETERS, VectorLibrary, assert_exact, random_rows
+from tests.search.libraries import PARAMETERS, VectorLibrary, assert_exact, random_rows, unit_rows
 from tests.storage.pictures import wait_for_another_ctime
 
 
@@ -633,3 +633,19 @@ def test_images_without_any_vector_are_left_out(vectors: VectorLibrary) -> None:
     ids = vectors.add(random_rows(3, 8))
     vectors.registry.connection.execute("DELETE FROM color_vectors WHERE image_id = 2")
     assert set(collect(vectors, ids)) == {1, 3}
+
+
+def test_vectors_unlike_all_before_get_rows_that_hold_them(vectors: VectorLibrary) -> None:
+    """A histogram of colours that no photo had: by the ranges of the others, its numbers would be cut off."""
+    grey = unit_rows(np.abs(random_rows(60, 8)) * [1, 1, 1, 1, 0, 0, 0, 0])
+    vectors.add(grey)
+    vectors.update()
+    neon = unit_rows(np.abs(random_rows(20, 8, seed=1)) * [0, 0, 0, 0, 1, 1, 1, 1])
+    ids = vectors.add(neon)
+    assert vectors.update().action == "updated"
+    scores, found = IndexReader(vectors.folder).search(neon, 5, 64)
+    assert found[:, 0].tolist() == ids
+    assert scores == pytest.approx(-np.sort(-(neon @ neon.T), axis=1)[:, :5], abs=0.01)
+    vectors.add(unit_rows(np.abs(random_rows(5, 8, seed=2)) * [1, 1, 1, 1, 0, 0, 0, 0]))
+    vectors.update()
+    assert_exact(vectors)
