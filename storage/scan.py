@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
+from imgrec.storage.headers import read_headers
 from imgrec.storage.machine.pool import map_batches
 from imgrec.storage.photos.decoding import decoder_failure
 from imgrec.storage.photos.paths import printable
@@ -30,7 +31,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a scan found and read, in files, and what it did, in images; `left_out` counts files and folders by rule."""
+    """What a scan found and read, in files, and what it did, in images; `left_out` counts files and folders by rule.
+
+    `headers_read` counts photos of an older library of which date and camera were read.
+    """
 
     found: int
     read: int
@@ -38,6 +42,7 @@ class ScanReport:
     other_files: dict[str, int]
     unreadable_folders: dict[str, str]
     left_out: dict[str, int] = field(default_factory=dict)
+    headers_read: int = 0
 
     @property
     def unchanged(self) -> int:
@@ -125,6 +130,7 @@ def scan_photos(
             raise _vanished(root, identified.missing, comparison, on_moved is not None)
         if on_moved is not None:
             on_moved()
+    headers_read = read_headers(registry, root, pool, decode_timeout_s, walking.follow_links, on_read)
     for folder, reason in walked.unreadable_folders.items():
         logger.warning("%s cannot be read (%s): its photos stay as they were", root / printable(folder), reason)
     return ScanReport(
@@ -134,6 +140,7 @@ def scan_photos(
         other_files=dict(walked.other_files),
         unreadable_folders=walked.unreadable_folders,
         left_out=dict(walked.left_out),
+        headers_read=headers_read,
     )
 
 

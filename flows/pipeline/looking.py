@@ -11,6 +11,7 @@ from imgrec.storage.library import open_library
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.identity import Identified
 from imgrec.storage.registry.pending import list_pending
+from imgrec.storage.registry.unread import is_any
 from imgrec.storage.scan import ScanReport, preview_scan
 
 
@@ -19,6 +20,8 @@ def look_at_photos(run: Run) -> ScanReport | None:
     if run.library.images_root != open_library(run.library.root).images_root:
         return None  # a scan that is accepted writes down where the photos are now
     comparison, walked = preview_scan(run.registry, Path(run.library.images_root), run.library.walking)
+    if is_any(run.registry.connection):
+        return None  # dates and cameras of an older library's photos are to be read
     if comparison.unchanged < comparison.found or comparison.gone or comparison.excluded or walked.unreadable_folders:
         return None
     return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {}, dict(walked.left_out))

@@ -40,6 +40,11 @@ _SETTLED = f"i.status <> '{UNREADABLE}' AND i.hashed_ns > 0 AND {_is_settled('i'
 # In the form of FoundFile, which no file equals where the size is NULL. All of it is in the index `images_walk`.
 _KNOWN_BETWEEN = f"""SELECT path, CASE WHEN {_SETTLED} THEN size END, mtime_ns, ctime_ns FROM images AS i
     WHERE missing_since IS NULL AND raw_path IS NULL AND path > ? AND path <= ? ORDER BY path"""
+# A probe that did not read the header, of an older program or of a file that cannot be read, says nothing of it.
+_HEADER_OF_PROBE = ", ".join(
+    f"{column} = CASE WHEN p.header_read THEN p.{column} ELSE images.{column} END"
+    for column in ("taken", "taken_offset", "camera", "header_read")
+)
 
 
 @dataclass(frozen=True)
@@ -197,8 +202,8 @@ def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> No
     """Keep what was read: whatever becomes of this scan, the next one does not read it again."""
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
-        "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(*_seen_row(p.file), p.hashed_ns, *p[2:]) for p in probes],
+        f"INSERT OR REPLACE INTO probes VALUES ({', '.join('?' * 17)})",
+        [(*_seen_row(p.file), p.hashed_ns, *p[2:8], *p.exif, p.content_hash is not None) for p in probes],
     )
     connection.execute("COMMIT")
 
@@ -253,6 +258,7 @@ def _renew_known_paths(connection: sqlite3.Connection) -> None:
                  content_hash = ifnull(p.content_hash, images.content_hash),
                  width = ifnull(p.width, images.width), height = ifnull(p.height, images.height),
                  format = ifnull(p.format, images.format),
+                 {_HEADER_OF_PROBE},
                  status = CASE WHEN {judged_anew} THEN p.status ELSE images.status END,
                  reason = CASE WHEN {judged_anew} THEN p.reason ELSE images.reason END
             FROM (SELECT i.id AS image_id, p.* FROM probes AS p CROSS JOIN seen ON seen.key = p.key
@@ -338,8 +344,8 @@ def _count(connection: sqlite3.Connection, now: str) -> Identified:
 
 def _move_claimed_rows(connection: sqlite3.Connection) -> None:
     connection.execute(
-        """UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
-                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL,
+        f"""UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
+                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL, {_HEADER_OF_PROBE},
                  status = CASE images.status WHEN ?1 THEN p.status ELSE images.status END,
                  reason = CASE images.status WHEN ?1 THEN p.reason ELSE images.reason END
            FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE images.id = k.image_id""",
@@ -351,9 +357,9 @@ def _insert_new_rows(connection: sqlite3.Connection) -> None:
     """In the order of paths, so that ids are the same on every machine."""
     connection.execute(
         """INSERT INTO images (path, raw_path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, width, height, format,
-                               status, reason)
+                               status, reason, taken, taken_offset, camera, header_read)
            SELECT p.path, p.raw_path, p.size, p.mtime_ns, p.ctime_ns, p.hashed_ns, p.content_hash, p.width, p.height,
-                  p.format, p.status, p.reason
+                  p.format, p.status, p.reason, p.taken, p.taken_offset, p.camera, p.header_read
            FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE k.image_id IS NULL ORDER BY p.key"""
     )
 

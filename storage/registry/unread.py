@@ -1,0 +1,39 @@
+"""Photos whose header was read before date and camera were of interest."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+
+from imgrec.storage.photos.exif import Exif
+
+# In the words of the index `images_unread`, or SQLite does not take it.
+_UNREAD = "header_read = 0 AND status = 'ok' AND missing_since IS NULL"
+
+
+def is_any(connection: sqlite3.Connection) -> bool:
+    """Whether there are such photos."""
+    return bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM images WHERE {_UNREAD})").fetchone()[0])
+
+
+def count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM images WHERE {_UNREAD}").fetchone()[0])
+
+
+def after(connection: sqlite3.Connection, last_id: int, most: int) -> list[tuple[int, str, str]]:
+    """The next such photos by id: id, path as it opens, and format."""
+    rows = connection.execute(
+        f"SELECT id, path, raw_path, format FROM images WHERE {_UNREAD} AND id > ? ORDER BY id LIMIT ?", (last_id, most)
+    )
+    return [(i, path if raw is None else os.fsdecode(raw), kind or "") for i, path, raw, kind in rows.fetchall()]
+
+
+def record(connection: sqlite3.Connection, found: Sequence[tuple[int, Exif]]) -> None:
+    """Write down what headers say, and that they were read."""
+    if not found:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "UPDATE images SET taken = ?, taken_offset = ?, camera = ?, header_read = 1 WHERE id = ?",
+        [(*exif, image_id) for image_id, exif in found],
+    )
+    connection.execute("COMMIT")
