@@ -21,7 +21,6 @@ _LONGEST_NAME = 100
 # What raw pictures begin with instead of a TIFF's mark, which they are in all else.
 _NEARLY_TIFF = (b"IIRO", b"IIRS", b"IIU\0")
 _RAF, _RAF_JPEG_AT = b"FUJIFILMCCD-RAW", 84
-_DAMAGED = (SyntaxError, ValueError, KeyError, TypeError, OSError, EOFError, IndexError, OverflowError, AttributeError)
 
 
 class Exif(NamedTuple):
@@ -42,7 +41,9 @@ def exif_of(image: Image.Image) -> Exif:
     try:
         # Not the PNG's own, which decodes all of it to look for what comes after the pixels.
         return _read(Image.Image.getexif(image) if image.format == "PNG" else image.getexif())
-    except _DAMAGED:
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds, and the picture is fine
         return NO_EXIF
 
 
@@ -60,7 +61,9 @@ def exif_of_raw(file: BinaryIO) -> Exif:
         file.seek(0)
         exif.load_from_fp(_AsTiff(file) if head.startswith(_NEARLY_TIFF) else file)  # type: ignore[arg-type] # reads only
         return _read(exif)
-    except _DAMAGED:
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds, and the picture is fine
         return NO_EXIF
 
 
