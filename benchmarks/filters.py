@@ -6,7 +6,7 @@ the search without a filter has a recall of 0.99.
 
 recall_1pct, recall_10pct, recall_50pct   recall where so many photos are allowed, at random
 recall_unlike                             where the tenth is allowed that is least like the queries, all of which are
-                                          like one another: a graph looks for it in the wrong place
+                                          like one another: an index looks for it in the wrong place
 qps_10pct                                 queries a second where a tenth is allowed, against those of no filter; the two
                                           take turns, medians
 """
