@@ -93,12 +93,12 @@ def _add_images(registry: Registry, count: int) -> None:
     run(
         f"""WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})
             INSERT INTO images (path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, width, height, format, status,
-                                reason, missing_since)
+                                reason, missing_since, header_read)
             SELECT printf('%05d Summer/IMG_%04d.jpg', i % {each} / {part}, i % {part} * {INGESTS} + i / {each}),
                    2000000 + i, {THEN_NS} + i, {THEN_NS} + i, {THEN_NS + AN_HOUR_NS}, randomblob(32), 4000, 3000,
                    'JPEG', CASE WHEN {_CORRUPT} THEN 'corrupt' ELSE 'ok' END,
                    CASE WHEN {_CORRUPT} THEN 'image file is truncated' END,
-                   CASE WHEN {_MISSING} THEN '2026-01-01T00:00:00+00:00' END FROM n"""
+                   CASE WHEN {_MISSING} THEN '2026-01-01T00:00:00+00:00' END, 1 FROM n"""
     )
     for _, sql in indexes:
         run(sql)

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from imgrec.search.path_patterns import check_patterns, path_condition
-from imgrec.search.ranges import size_range
+from imgrec.search.ranges import date_range, size_range
 from imgrec.storage.errors import FilterError
 from imgrec.storage.registry.conditions import Condition
 
@@ -31,6 +31,8 @@ class Filter:
         ids: ids of images; None allows all.
         size: of the file, in bytes: `1M..5M`, `+500k` (at least), `-2G` (at most).
         formats: as `jpeg`, `png`, `heic`, `raw`.
+        taken: when, by the camera's clock: `2019`, `2019-05..2019-08`, `2019-05-17..`.
+        cameras: parts of a camera's name, whatever the case; with `*` or `?` the whole of it: `iphone`, `canon*`.
 
     Raises:
         FilterError: a part of it says nothing.
@@ -41,17 +43,19 @@ class Filter:
     ids: tuple[int, ...] | None = None
     size: str | None = None
     formats: tuple[str, ...] = ()
+    taken: str | None = None
+    cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("paths", "formats"):
+        for name in ("paths", "formats", "cameras"):
             self._set(name, _several(getattr(self, name)))
         self._set("where", () if self.where is None else _several(self.where))
         if self.ids is not None:
             self._set("ids", tuple(map(int, self.ids)))
             if any(not 0 <= image_id < 2**63 for image_id in self.ids):
                 raise FilterError("ids: give numbers from 0 on, as `imgrec sql 'select id, path from images'` shows")
-        if not all(map(str.strip, self.sql)):
-            raise FilterError("a condition is empty: give an SQL expression such as width > 2000")
+        if not all(map(str.strip, (*self.sql, *self.cameras))):
+            raise FilterError("a condition is empty: give an SQL expression such as width > 2000, or a camera's name")
         check_patterns(self.paths)
         _ = self.conditions  # whose parts are read here, once
 
@@ -66,9 +70,15 @@ class Filter:
         found = []
         if self.size is not None:
             found.append(_between("size", *size_range(self.size), before="<="))
+        if self.taken is not None:
+            found.append(_between("taken", *date_range(self.taken), before="<"))
         if self.formats:
             names = [name for written in self.formats for name in _formats_called(written)]
             found.append(Condition(f"format IN ({','.join('?' * len(names))})", tuple(names)))
+        if self.cameras:
+            globs = [camera if set(camera) & set("*?[") else f"*{camera}*" for camera in self.cameras]
+            either = " OR ".join(["lower(camera) GLOB lower(?)"] * len(globs))
+            found.append(Condition(either, tuple(globs)))
         if self.paths:
             found.append(path_condition(self.paths))
         return (*found, *map(Condition, self.sql))

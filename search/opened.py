@@ -147,7 +147,8 @@ class OpenLibrary:
         """The photos, as an Arrow table by id.
 
         Columns: id, path (below the folder of photos; of several, with the root's name), size, modified, width, height,
-        format, status (`ok`, `missing`, or why the photo cannot be used), reason, content_hash (hex).
+        format, status (`ok`, `missing`, or why the photo cannot be used), reason, content_hash (hex), taken (by the
+        camera's clock), taken_offset (from UTC, as `+02:00`), camera.
         """
         with Registry.open_for_reading(self.library.registry_path) as registry:
             return image_table(registry)

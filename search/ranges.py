@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable
+from datetime import date, timedelta
 
 from imgrec.storage.errors import FilterError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _IDS = re.compile(r"(?:id:)?(\d{1,18})(?:\.\.(\d{1,18}))?")
 _MOST_IDS = 10_000_000
+_DAY = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?")
 
 
 def size_range(text: str) -> tuple[int | None, int | None]:
@@ -30,6 +32,22 @@ def size_range(text: str) -> tuple[int | None, int | None]:
     if (low is None and high is None) or (low is not None and high is not None and low > high):
         raise _no_size(text)
     return low, high
+
+
+def date_range(text: str) -> tuple[str | None, str | None]:
+    """Read a range of days, months or years, both ends inside: from when on, and before when, as `2019-05-01`.
+
+    Raises:
+        FilterError: it is none.
+    """
+    first, dots, last = text.partition("..")
+    begin = _days(text, first)[0] if first else None
+    end = _days(text, last)[1] if last else None
+    if not dots:
+        end = _days(text, first)[1]
+    if (begin is None and end is None) or (begin is not None and end is not None and begin >= end):
+        raise _no_dates(text)
+    return begin, end
 
 
 def id_ranges(texts: Iterable[str]) -> tuple[int, ...]:
@@ -57,5 +75,25 @@ def _bytes(text: str, end: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " "))
 
 
+def _days(text: str, end: str) -> tuple[str, str]:
+    """The first day of a year, month or day, and the first one after it."""
+    if (found := _DAY.fullmatch(end.strip())) is None:
+        raise _no_dates(text)
+    year, month, day = (None if part is None else int(part) for part in found.groups())
+    try:
+        begin = date(year or 0, month or 1, day or 1)
+        if day is not None:
+            after = begin + timedelta(days=1)
+        else:
+            after = date(begin.year + (month in (None, 12)), 1 if month is None else month % 12 + 1, 1)
+    except (ValueError, OverflowError):
+        raise _no_dates(text) from None
+    return begin.isoformat(), after.isoformat()
+
+
 def _no_size(text: str) -> FilterError:
     return FilterError(f"{text!r} is no range of sizes: give one such as 1M..5M, +500k or -2G")
+
+
+def _no_dates(text: str) -> FilterError:
+    return FilterError(f"{text!r} is no range of dates: give one such as 2019, 2019-05..2019-08 or 2019-05-17..")

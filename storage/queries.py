@@ -33,10 +33,10 @@ def run_sql(
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Run a statement over the view `images` and one view per modality; return column names and rows.
 
-    `images` has id, path, size, modified, width, height, format, status (`missing` where a photo is gone), reason and
-    content_hash (hex). A modality's view has image_id, path and vector (FLOAT[]), read from the shards only if asked
-    for. `fingerprints` says by modality which vectors are meant. DuckDB's own SQLite reader would have to be
-    downloaded, so rows travel as Arrow tables.
+    `images` has id, path, size, modified, width, height, format, status (`missing` where a photo is gone), reason,
+    content_hash (hex), taken (by the camera's clock), taken_offset (from UTC) and camera. A modality's view has
+    image_id, path and vector (FLOAT[]), read from the shards only if asked for. `fingerprints` says by modality which
+    vectors are meant. DuckDB's own SQLite reader would have to be downloaded, so rows travel as Arrow tables.
 
     Raises:
         SqlError: the statement is wrong, or reaches outside of the library.

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
+from imgrec.storage.headers import read_headers
 from imgrec.storage.machine.pool import map_batches
 from imgrec.storage.photos.decoding import decoder_failure
 from imgrec.storage.photos.paths import printable
@@ -38,7 +39,10 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ScanReport:
     """What a scan found and read, in files, and what it did, in images; `left_out` counts files and folders by rule,
-    `left_alone` says of roots that seem not to be mounted why."""
+    `left_alone` says of roots that seem not to be mounted why.
+
+    `headers_read` counts photos of an older library of which date and camera were read.
+    """
 
     found: int
     read: int
@@ -47,6 +51,7 @@ class ScanReport:
     unreadable_folders: dict[str, str]
     left_out: dict[str, int] = field(default_factory=dict)
     left_alone: dict[str, str] = field(default_factory=dict)
+    headers_read: int = 0
 
     @property
     def unchanged(self) -> int:
@@ -161,6 +166,9 @@ def scan_photos(
                 raise _vanished(roots, name, lost[name], root, moved)
         if on_accepted is not None:
             on_accepted()
+    headers_read = read_headers(
+        registry, roots, walked.left_alone, pool, decode_timeout_s, walking.follow_links, on_read
+    )
     for folder, reason in walked.unreadable_folders.items():
         file = printable(str(roots.find(folder))).rstrip("/")
         logger.warning("%s cannot be read (%s): its photos stay as they were", file, reason)
@@ -172,6 +180,7 @@ def scan_photos(
         unreadable_folders=walked.unreadable_folders,
         left_out=dict(walked.left_out),
         left_alone=walked.left_alone,
+        headers_read=headers_read,
     )
 
 

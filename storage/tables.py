@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from imgrec.storage.names import vector_table
+from imgrec.storage.registry.migrations import HEADER_COLUMNS, column_names
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.sql import LIVE
 
@@ -13,7 +14,7 @@ _ROWS = 50_000
 
 
 def image_table(registry: Registry) -> pa.Table:
-    """The photos by id; `status` is `missing` where one is gone, `content_hash` hex."""
+    """The photos by id; `status` is `missing` where one is gone, `content_hash` hex, `taken` without time zone."""
     schema = pa.schema(
         [
             ("id", pa.int64()),
@@ -26,18 +27,30 @@ def image_table(registry: Registry) -> pa.Table:
             ("status", pa.string()),
             ("reason", pa.string()),
             ("content_hash", pa.string()),
+            ("taken", pa.timestamp("s")),
+            ("taken_offset", pa.string()),
+            ("camera", pa.string()),
         ]
     )
+    known = column_names(registry.connection, "images")
+    header = ", ".join(name if name in known else "NULL" for name in HEADER_COLUMNS)
     cursor = registry.connection.execute(
-        """SELECT id, path, size, mtime_ns, width, height, format,
-                  CASE WHEN missing_since IS NULL THEN status ELSE 'missing' END, reason, lower(hex(content_hash))
+        f"""SELECT id, path, size, mtime_ns, width, height, format,
+                  CASE WHEN missing_since IS NULL THEN status ELSE 'missing' END, reason, lower(hex(content_hash)),
+                  {header}
            FROM images ORDER BY id"""
     )
     batches = []
     while rows := cursor.fetchmany(_ROWS):
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
+        columns = [_array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
         batches.append(pa.record_batch(columns, schema=schema))
     return pa.Table.from_batches(batches, schema)
+
+
+def _array(values: tuple[object, ...], kind: pa.DataType) -> pa.Array:
+    if kind == pa.timestamp("s"):  # SQLite has it as text
+        return pa.array(values, pa.string()).cast(kind)
+    return pa.array(values, kind)
 
 
 def read_vectors(registry: Registry, modality: str, fingerprint: str) -> pa.Table:

@@ -21,6 +21,10 @@ _OPTIONS = (
     click.option("--size", metavar="RANGE", help="Only files of such a size: 1M..5M, +500k (at least), -2G (at most)."),
     click.option("--format", "formats", multiple=True, metavar="FORMAT",
                  help="Only pictures of this format: jpeg, png, heic, raw, …"),
+    click.option("--taken", metavar="DATES",
+                 help="Only photos that were taken then: 2019, 2019-05..2019-08, 2019-05-17.. ."),
+    click.option("--camera", "cameras", multiple=True, metavar="NAME",
+                 help="Only photos by such a camera, whatever the case: 'canon*', iphone."),
 )  # fmt: skip
 
 
@@ -38,6 +42,8 @@ def filter_of(
     ids: tuple[str, ...],
     size: str | None,
     formats: tuple[str, ...],
+    taken: str | None,
+    cameras: tuple[str, ...],
 ) -> Filter | None:
     """What the options say together; None where they say nothing."""
     from imgrec.search.filters import Filter
@@ -49,5 +55,7 @@ def filter_of(
         ids=id_ranges(ids) if ids else None,
         size=size,
         formats=formats,
+        taken=taken,
+        cameras=cameras,
     )
     return None if chosen == Filter() else chosen

@@ -84,6 +84,7 @@ def search(
     imgrec search holiday.jpg
     imgrec search id:7 id:12 --top-k 20
     imgrec search holiday.jpg --path 'Italy/**' --where 'width > 2000'
+    imgrec search holiday.jpg --taken 2019-05..2019-08 --camera iphone
     imgrec search id:7 --weights color=1,efficientnet=2
     imgrec search holiday.jpg --preview hits.png
     imgrec search holiday.jpg --json | jq .hits[0].path

@@ -81,6 +81,7 @@ def _photo_table(report: RunReport) -> Table:
             "missing": did.missing,
             "excluded, or of a removed root": did.excluded,
             "unchanged": report.scan.unchanged,
+            "given date and camera": report.scan.headers_read,
         }
         for name, count in counts.items():
             if count or name in ("new", "unchanged"):

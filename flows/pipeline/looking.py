@@ -11,6 +11,7 @@ from imgrec.storage.library import open_library
 from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.identity import Identified
 from imgrec.storage.registry.pending import list_pending
+from imgrec.storage.registry.unread import is_any
 from imgrec.storage.scan import ScanReport, preview_scan
 
 
@@ -20,6 +21,8 @@ def look_at_photos(run: Run, accept_missing: bool = False) -> ScanReport | None:
     if roots != open_library(run.library.root).roots:
         return None  # a scan that is accepted writes down where the photos are now
     comparison, walked = preview_scan(run.registry, roots, run.library.walking, accept_missing)
+    if is_any(run.registry.connection, walked.left_alone):
+        return None  # dates and cameras of an older library's photos are to be read
     if comparison.unchanged < comparison.found or comparison.gone or comparison.excluded or walked.unreadable_folders:
         return None
     left_out = dict(walked.left_out)

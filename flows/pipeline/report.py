@@ -65,7 +65,7 @@ class RunReport:
     def did_nothing(self) -> bool:
         """Whether everything was as it was before."""
         scanned = self.scan is not None and bool(
-            self.scan.read or self.scan.identified.missing or self.scan.identified.excluded
+            self.scan.read or self.scan.headers_read or self.scan.identified.missing or self.scan.identified.excluded
         )
         embedded = self.embedded is not None and self.embedded.bytes > 0
         built = any(report.action != "unchanged" for report in self.indexes.values())
@@ -88,6 +88,7 @@ class RunReport:
         if self.scan is not None:
             metrics |= {f"scan.{name}": count for name, count in vars(self.scan.identified).items()}
             metrics |= {"scan.found": self.scan.found, "scan.read": self.scan.read}
+            metrics |= {"scan.headers_read": self.scan.headers_read}
         if self.embedded is not None:
             metrics |= {"embed.images": self.embedded.images, "embed.bytes": self.embedded.bytes}
             metrics |= {"embed.images_per_s": self.images_per_s}
@@ -134,6 +135,7 @@ def _describe_scan(scan: ScanReport) -> dict[str, object]:
         "returned": did.returned,
         "missing": did.missing,
         "excluded": did.excluded,
+        "headers_read": scan.headers_read,
         "other_files": scan.other_files,
         "left_out": scan.left_out,
         "roots_left_alone": scan.left_alone,

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from imgrec.storage.machine.pool import WorkerDiedError
 from imgrec.storage.machine.quiet import ignore_warnings
 from imgrec.storage.machine.stderr import take_stderr
 from imgrec.storage.photos.deep import is_deep, levels_of, strips
+from imgrec.storage.photos.exif import NO_EXIF, Exif, exif_of, exif_of_raw
 from imgrec.storage.photos.formats import HEAD_BYTES, HEIF, JXL, how_to_install, is_installed, needed_extra
 from imgrec.storage.photos.jxl import jxl_size
 from imgrec.storage.photos.limits import limit
@@ -26,6 +27,7 @@ from imgrec.storage.photos.repairs import MAX_CHUNK_BYTES, repairs
 
 # Read by content, whatever the name; nothing here runs another program (as Pillow's EPS reader would).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "PPM", "JPEG2000", "DIB")
+RAW_FORMAT = "RAW"
 ORIENTATION_TAG = 0x0112
 # A picture of one pixel, as a GIF: where this ends a worker too, it is no picture's fault.
 PLAIN = b"GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
@@ -57,11 +59,12 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Header(NamedTuple):
-    """Size as stored in the file (before EXIF orientation), in pixels, and the format of the content."""
+    """Size as stored in the file (before EXIF orientation), in pixels, the format of the content, date and camera."""
 
     width: int
     height: int
     format: str
+    exif: Exif = NO_EXIF
 
 
 def read_header(data: bytes) -> Header:
@@ -80,11 +83,30 @@ def read_header(data: bytes) -> Header:
 
 def _read_header(data: bytes) -> Header:
     if is_raw(data):
-        return Header(*raw_size(data), "RAW")
+        return Header(*raw_size(data), RAW_FORMAT, exif_of_raw(io.BytesIO(data)))
     if is_installed(JXL) and (size := jxl_size(data)) is not None:
         return Header(*size, "JXL")
     with _opened(data) as image:
-        return Header(image.width, image.height, image.format or "")
+        return Header(image.width, image.height, image.format or "", exif_of(image))
+
+
+def read_exif(file: BinaryIO, format_: str) -> Exif:
+    """Read date and camera of a photo of a known format, and no more of it than its header; nothing where that fails.
+
+    Of a JPEG XL nothing is read: to open one is to decode it.
+    """
+    if format_ == RAW_FORMAT:
+        return exif_of_raw(file)
+    if format_ == "JXL":
+        return NO_EXIF
+    ignore_warnings(_PILLOW)
+    try:
+        with np.errstate(all="ignore"), Image.open(file, formats=_formats()) as image:
+            return exif_of(image)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - any damage of a header that was read before
+        return NO_EXIF
 
 
 def decode(data: bytes, min_side: int, max_megapixels: float, icc_profiles: str = IGNORED) -> NDArray[np.uint8]:

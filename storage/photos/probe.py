@@ -15,6 +15,7 @@ from typing import NamedTuple
 from imgrec.storage.errors import TOO_LARGE, UNREADABLE, ImageError
 from imgrec.storage.machine.pool import time_limit
 from imgrec.storage.photos.decoding import PLAIN, Header, read_header
+from imgrec.storage.photos.exif import NO_EXIF, Exif
 from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import FoundFile
 
@@ -36,6 +37,7 @@ class Probe(NamedTuple):
     format: str | None
     status: str
     reason: str | None
+    exif: Exif = NO_EXIF
 
 
 def probe_files(
@@ -79,7 +81,7 @@ def read_regular(path: Path, follow_symlink: bool = True) -> tuple[bytes, os.sta
     Raises:
         OSError: as `open` and `read` do; also for what is no regular file, or has more than 2 GiB.
     """
-    with _open_regular(path, follow_symlink) as file:
+    with open_regular(path, follow_symlink) as file:
         status = os.fstat(file.fileno())
         if status.st_size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, "it has more than 2 GiB")
@@ -87,7 +89,12 @@ def read_regular(path: Path, follow_symlink: bool = True) -> tuple[bytes, os.sta
 
 
 @contextmanager
-def _open_regular(path: Path, follow_symlink: bool) -> Iterator[io.FileIO]:
+def open_regular(path: Path, follow_symlink: bool) -> Iterator[io.FileIO]:
+    """Open a regular file, without ever waiting on a pipe or a device.
+
+    Raises:
+        OSError: as `open` does; also for what is no regular file.
+    """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_symlink else os.O_NOFOLLOW)
     descriptor = os.open(path, flags)
     try:
@@ -118,12 +125,12 @@ def _probe_file(roots: Roots, path: str, judge: Callable[[bytes, bytes], Header]
         header = judge(data, content_hash)
     except ImageError as error:
         return Probe(file, started, content_hash, None, None, None, error.status, str(error))
-    return Probe(file, started, content_hash, header.width, header.height, header.format, "ok", None)
+    return Probe(file, started, content_hash, header.width, header.height, header.format, "ok", None, header.exif)
 
 
 def _too_large(roots: Roots, path: str, started: int, follow_links: bool) -> Probe:
     """Hash a file of any size in little memory and time."""
-    with _open_regular(roots.locate(path), follow_links) as opened:
+    with open_regular(roots.locate(path), follow_links) as opened:
         status = os.fstat(opened.fileno())
         if status.st_size <= _MAX_HASHED_BYTES:
             content_hash = hashlib.file_digest(opened, "sha256").digest()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imgrec.storage.errors import FilterError
 from imgrec.storage.photos.exclusion import parse_patterns
+from imgrec.storage.registry.migrations import HEADER_COLUMNS, column_names
 from imgrec.storage.registry.registry import Registry
 
 # A condition that takes longer is one that compares all images with all others.
@@ -33,6 +34,9 @@ _COLUMNS = {
     "status": "CASE WHEN missing_since IS NULL THEN status ELSE 'missing' END",
     "reason": "reason",
     "content_hash": "lower(hex(content_hash))",
+    "taken": "taken",
+    "taken_offset": "taken_offset",
+    "camera": "camera",
 }
 # All others (load_extension, fts3_tokenizer, …) are refused, whatever SQLite was built with.
 _FUNCTIONS = frozenset({
@@ -60,7 +64,11 @@ class ImageConditions:
         self._closing = ExitStack()
         registry = self._closing.enter_context(Registry.open_for_reading(registry_path))
         self._connection = registry.connection
-        columns = ", ".join(f"{sql} AS {name}" for name, sql in _COLUMNS.items())
+        known = column_names(self._connection, "images")
+        columns = ", ".join(
+            f"{'NULL' if name in HEADER_COLUMNS and name not in known else sql} AS {name}"
+            for name, sql in _COLUMNS.items()
+        )
         self._connection.execute(f"CREATE TEMP VIEW images AS SELECT {columns} FROM main.images")
         self._connection.create_function("path_matches", 2, _path_matches, deterministic=True)
         self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)

@@ -20,6 +20,12 @@ _LOST = """images WHERE missing_since = ?
              AND ifnull(raw_path, path) NOT IN (SELECT key FROM seeking WHERE changed AND image_id IS NULL)
              AND id NOT IN (SELECT id FROM gone WHERE excluded)"""
 
+# A probe that did not read the header, of an older program or of a file that cannot be read, says nothing of it.
+_HEADER_OF_PROBE = ", ".join(
+    f"{column} = CASE WHEN p.header_read THEN p.{column} ELSE images.{column} END"
+    for column in ("taken", "taken_offset", "camera", "header_read")
+)
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -85,6 +91,7 @@ def _renew_known_paths(connection: sqlite3.Connection) -> None:
                  content_hash = ifnull(p.content_hash, images.content_hash),
                  width = ifnull(p.width, images.width), height = ifnull(p.height, images.height),
                  format = ifnull(p.format, images.format),
+                 {_HEADER_OF_PROBE},
                  status = CASE WHEN {judged_anew} THEN p.status ELSE images.status END,
                  reason = CASE WHEN {judged_anew} THEN p.reason ELSE images.reason END
             FROM (SELECT i.id AS image_id, p.* FROM probes AS p CROSS JOIN seen ON seen.key = p.key
@@ -163,8 +170,8 @@ def _count(connection: sqlite3.Connection, now: str) -> Identified:
 
 def _move_claimed_rows(connection: sqlite3.Connection) -> None:
     connection.execute(
-        """UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
-                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL,
+        f"""UPDATE images SET path = p.path, raw_path = p.raw_path, size = p.size, mtime_ns = p.mtime_ns,
+                 ctime_ns = p.ctime_ns, hashed_ns = p.hashed_ns, missing_since = NULL, {_HEADER_OF_PROBE},
                  status = CASE images.status WHEN ?1 THEN p.status ELSE images.status END,
                  reason = CASE images.status WHEN ?1 THEN p.reason ELSE images.reason END
            FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE images.id = k.image_id""",
@@ -176,8 +183,8 @@ def _insert_new_rows(connection: sqlite3.Connection) -> None:
     """In the order of paths, so that ids are the same on every machine."""
     connection.execute(
         """INSERT INTO images (path, raw_path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, width, height, format,
-                               status, reason)
+                               status, reason, taken, taken_offset, camera, header_read)
            SELECT p.path, p.raw_path, p.size, p.mtime_ns, p.ctime_ns, p.hashed_ns, p.content_hash, p.width, p.height,
-                  p.format, p.status, p.reason
+                  p.format, p.status, p.reason, p.taken, p.taken_offset, p.camera, p.header_read
            FROM seeking AS k JOIN probes AS p ON p.key = k.key WHERE k.image_id IS NULL ORDER BY p.key"""
     )

@@ -144,6 +144,21 @@ def _settle_duplicates(connection: sqlite3.Connection) -> None:
     )
 
 
+# Those that a registry which is only read may lack, since it is an older one.
+HEADER_COLUMNS = ("taken", "taken_offset", "camera")
+
+
+def _keep_dates_and_cameras(connection: sqlite3.Connection) -> None:
+    # What EXIF says (storage/photos/exif.py). `header_read` is 0 where nobody has looked yet.
+    for table in ("images", "probes"):
+        for column in ("taken TEXT", "taken_offset TEXT", "camera TEXT", "header_read INTEGER NOT NULL DEFAULT 0"):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    connection.execute(
+        """CREATE INDEX images_unread ON images (id)
+            WHERE header_read = 0 AND status = 'ok' AND missing_since IS NULL"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create,
     _remember_when_shards_were_verified,
@@ -151,6 +166,7 @@ MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _follow_changes,
     _index_what_embedders_fail_on,
     _settle_duplicates,
+    _keep_dates_and_cameras,
 )
 
 
@@ -191,6 +207,10 @@ def check_not_newer(connection: sqlite3.Connection, path: Path) -> None:
 
 def table_names(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
+def column_names(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
 
 
 def expected_tables(version: int) -> set[str]:

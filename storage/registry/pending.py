@@ -5,10 +5,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from imgrec.storage.photos.pending import Pending
-from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.changes import track
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.registry.sql import LIVE, lacks_outcome
+from imgrec.storage.registry.sql import LIVE, lacks_outcome, outside
 
 _AT_ONCE = 8_192
 
@@ -39,19 +38,16 @@ def list_pending(
     waiting = " + ".join(
         f"{lacks_outcome(modality, f'?{bit + 1}')} * {1 << bit}" for bit, modality in enumerate(fingerprints)
     )
-    first = len(fingerprints) + 1
-    readable = "".join(
-        f" AND NOT (path >= ?{place} AND path < ?{place + 1})" for place in range(first, first + 2 * len(left_alone), 2)
-    )
+    readable, edges = outside(left_alone)  # whose marks come after the numbered ones
     # LIMIT keeps SQLite from evaluating `waiting` once for every place where it stands.
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
             SELECT min(id), waiting FROM (
                 SELECT id, content_hash, {waiting} AS waiting
                 FROM touched CROSS JOIN images ON images.id = touched.image_id
-                WHERE {LIVE} AND content_hash IS NOT NULL{readable} LIMIT -1)
+                WHERE {LIVE} AND content_hash IS NOT NULL AND {readable} LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
-        [*fingerprints.values(), *(edge for name in left_alone for edge in (prefix_of(name), end_of(name)))],
+        [*fingerprints.values(), *edges],
     )
     groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
     return [

@@ -28,8 +28,8 @@ def record_probes(connection: sqlite3.Connection, probes: Sequence[Probe]) -> No
     """Keep what was read: whatever becomes of this scan, the next one does not read it again."""
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
-        "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(*seen_row(p.file), p.hashed_ns, *p[2:]) for p in probes],
+        f"INSERT OR REPLACE INTO probes VALUES ({', '.join('?' * 17)})",
+        [(*seen_row(p.file), p.hashed_ns, *p[2:8], *p.exif, p.content_hash is not None) for p in probes],
     )
     connection.execute("COMMIT")
 

@@ -1,8 +1,9 @@
 """Pieces of SQL that several files of this room use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from imgrec.storage.names import vector_table
+from imgrec.storage.photos.roots import end_of, prefix_of
 
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
@@ -18,6 +19,12 @@ def lacks_outcome(modality: str, mark: str) -> str:
 
 def holds_vector(modality: str, mark: str) -> str:
     return f"EXISTS (SELECT 1 FROM {vector_table(modality)} WHERE image_id = images.id AND fingerprint = {mark})"
+
+
+def outside(left_alone: Collection[str]) -> tuple[str, list[str]]:
+    """SQL that says whether an image is in none of these named roots, and the values of its question marks."""
+    edges = [edge for name in left_alone for edge in (prefix_of(name), end_of(name))]
+    return " AND ".join(["NOT (path >= ? AND path < ?)"] * len(left_alone)) or "1", edges
 
 
 def slices_of(ids: Sequence[int]) -> Iterator[list[int]]:

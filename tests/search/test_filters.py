@@ -17,7 +17,7 @@ from imgrec.search.indexes import adding, allowed
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.vectors import Ids, Vectors
 from imgrec.search.path_patterns import path_condition
-from imgrec.search.ranges import id_ranges, size_range
+from imgrec.search.ranges import date_range, id_ranges, size_range
 from imgrec.storage.errors import FilterError
 from imgrec.storage.library import Library
 from imgrec.storage.photos.exclusion import parse_patterns
@@ -138,7 +138,7 @@ def test_a_condition_that_never_ends_is_ended(searcher: Searcher, monkeypatch: p
 @pytest.mark.parametrize(
     "nonsense",
     [{"where": " "}, {"paths": "# a remark"}, {"paths": ""}, {"formats": "docx"}, {"size": "large"}, {"size": ".."},
-     {"ids": (-1,)}],
+     {"taken": "2019-13"}, {"taken": "2019..2018"}, {"taken": ".."}, {"ids": (-1,)}, {"cameras": " "}],
 )  # fmt: skip
 def test_a_filter_that_says_nothing_is_refused(nonsense: dict[str, object]) -> None:
     with pytest.raises(FilterError):
@@ -148,6 +148,10 @@ def test_a_filter_that_says_nothing_is_refused(nonsense: dict[str, object]) -> N
 def test_ranges() -> None:
     assert size_range("1M..5Mi") == (1_000_000, 5 * 1024**2)
     assert (size_range("+1.5k"), size_range("-2GB"), size_range("7")) == ((1_500, None), (None, 2 * 10**9), (7, 7))
+    assert date_range("2019-05..2019-08") == ("2019-05-01", "2019-09-01")
+    assert date_range("2019") == ("2019-01-01", "2020-01-01")
+    assert date_range("2019-12") == ("2019-12-01", "2020-01-01")
+    assert (date_range("2020-02-29.."), date_range("..2019-12-31")) == (("2020-02-29", None), (None, "2020-01-01"))
     assert id_ranges(["3,id:7", "5..6"]) == (3, 7, 5, 6)
 
 

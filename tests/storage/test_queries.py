@@ -52,6 +52,7 @@ def test_images_are_a_view(library: Library) -> None:
     names, found = run_sql(library, "SELECT * FROM images ORDER BY id", FINGERPRINTS)
     assert names == [
         "id", "path", "size", "modified", "width", "height", "format", "status", "reason", "content_hash",
+        "taken", "taken_offset", "camera",
     ]  # fmt: skip
     assert [(row[1], row[7]) for row in found] == [
         ("a.png", "ok"), ("b.png", "ok"), ("copy.png", "ok"), ("bad.png", "corrupt"), ("gone.png", "missing"),

@@ -213,7 +213,7 @@ def test_a_raw_picture_is_its_preview_or_developed_upright(
         marked.paste((128, 128, 128), (preview_side * 3 // 8, 0, preview_side * 5 // 8, preview_side))
         preview = encode(marked, "JPEG", quality=95)
     data = dng(blocks(480, 320), preview, orientation, version)
-    assert read_header(data) == Header(480, 320, "RAW")
+    assert read_header(data)[:3] == (480, 320, "RAW")
     pixels = pixels_of(data, 128)
     upright = np.rot90(pixels, {1: 0, 3: 2, 6: 1, 8: -1}[orientation]).astype(int)
     height, width = upright.shape[:2]
@@ -250,14 +250,14 @@ def test_a_damaged_raw_picture_is_corrupt() -> None:
 @needs_rawpy
 def test_a_tiff_that_begins_like_a_raw_picture_and_is_none_is_a_tiff() -> None:
     preview = encode(blocks(960, 640), "JPEG")
-    assert read_header(dng(blocks(480, 320), preview, version=False)) == Header(12, 8, "TIFF")
+    assert read_header(dng(blocks(480, 320), preview, version=False))[:3] == (12, 8, "TIFF")
 
 
 def test_an_ordinary_tiff_of_a_camera_is_no_raw_picture() -> None:
     exif = Image.Exif()
     exif[271] = "Acme"
     data = encode(blocks(), "TIFF", tiffinfo=exif)
-    assert read_header(data) == Header(48, 32, "TIFF")
+    assert read_header(data)[:3] == (48, 32, "TIFF")
 
 
 @needs_rawpy
