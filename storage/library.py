@@ -64,6 +64,11 @@ class Library:
         return self.root / "chunks"
 
     @property
+    def submissions_dir(self) -> Path:
+        """Where chunks are that a cluster works on, with all that belongs to their jobs, a folder a run."""
+        return self.root / "submissions"
+
+    @property
     def mlflow_path(self) -> Path:
         return self.root / "mlflow.db"
 

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -14,9 +13,11 @@ import numpy as np
 from imgrec.embedders.base import Embedder, Pixels, Prepared
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.chunk import Chunk, read_chunk
 from imgrec.embedders.work.faults import Like, Refused, plain_picture, prepare, prepared_like
 from imgrec.embedders.work.forward import ForwardStage
+from imgrec.embedders.work.outcome import ChunkOutcome
 from imgrec.embedders.work.parts import Part
 from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
 from imgrec.storage.machine.pool import map_batches, time_limit
@@ -34,18 +35,12 @@ IMAGES_PER_PART = 8
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ChunkOutcome:
-    """The shards written, how many images got a vector or failed, and the files that changed since the scan."""
-
-    shards: tuple[Path, ...]
-    embedded: int
-    failed: int
-    changed: tuple[str, ...]
-
-
 def embed_chunk(
-    chunk_path: Path, pool: Executor, in_flight: int, on_images: Callable[[int], None] = lambda count: None
+    chunk_path: Path,
+    pool: Executor,
+    in_flight: int,
+    machine: Machine = Machine(),
+    on_images: Callable[[int], None] = lambda count: None,
 ) -> ChunkOutcome:
     """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
 
@@ -62,7 +57,7 @@ def embed_chunk(
     """
     chunk = read_chunk(chunk_path)
     embedders = _checked_embedders(chunk)
-    stage = ForwardStage(embedders, chunk.model_batch_size, chunk.machine)
+    stage = ForwardStage(embedders, machine)
     in_flight = max(in_flight, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
     parts = []
 

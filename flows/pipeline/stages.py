@@ -1,11 +1,10 @@
 """The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
 
 import logging
-import shutil
-from collections import deque
 from collections.abc import Sequence
 
-from imgrec.flows.pipeline.chunks import write_chunks
+from imgrec.flows.pipeline.chunks import divide, write_chunks
+from imgrec.flows.pipeline.embedding import embed_chunks
 from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
@@ -17,10 +16,8 @@ from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
 from imgrec.tasks import steps
-from imgrec.tasks.calls import CHUNKS_IN_FLIGHT, Promise
-
-# The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
-SHARDS_PER_MIRROR = 16
+from imgrec.tasks.driver import embedding_by
+from imgrec.tasks.executors.choosing import choose_executor
 
 logger = logging.getLogger(__name__)
 
@@ -91,37 +88,12 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
 
 
 def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
-    chosen, library = run.chosen, run.library
     groups = list_pending(run.registry, fingerprints)
-    total = sum(group.images for group in groups)
-    run.progress.expect(total)
-    running: deque[Promise[steps.Done]] = deque()
-    finished: list[str] = []
-    embedded = bytes_read = 0
-
-    def take(future: Promise[steps.Done]) -> None:
-        nonlocal embedded
-        done = future.result()
-        finished.extend(done["shards"])
-        embedded += done["embedded"]
-
-    try:
-        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
-            running.append(run.calls.submit(steps.embed, library.uuid, chunk.path, chunk.images))
-            bytes_read += chunk.bytes
-            if len(running) >= CHUNKS_IN_FLIGHT:
-                take(running.popleft())
-            if len(finished) >= SHARDS_PER_MIRROR:
-                run.calls.call(steps.mirror, library, list(finished))
-                finished.clear()
-            run.calls.show_progress(run.progress.embedded, total)
-            run.stop_if_asked()
-    finally:  # also what is in flight when it is to stop
-        for future in running:
-            take(future)
-        if finished:
-            run.calls.call(steps.mirror, library, finished)
-        if total:
-            run.calls.show_progress(run.progress.embedded, total)
-        shutil.rmtree(library.chunks_dir, ignore_errors=True)
-    return Embedded(embedded, bytes_read)
+    if not groups:
+        return Embedded(0, 0)
+    with embedding_by(choose_executor(run.chosen, run.library, run.embedders)) as executor:
+        parts = divide(groups, executor.divide)
+        total = sum(part.images for part in parts)
+        run.progress.expect(total)
+        chunks = write_chunks(run.library, run.registry, parts, fingerprints, run.chosen, executor.chunks_dir)
+        return embed_chunks(run, executor, chunks, total)
