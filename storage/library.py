@@ -15,6 +15,8 @@ from imgrec.storage.machine.atomic import write_atomic
 from imgrec.storage.photos.walk import Walking
 
 FORMAT_VERSION = 1
+# No file of a job's takes longer to write.
+JOBS_WRITE_S = 600.0
 # Weights of learned embedders, which are large and the same for all libraries.
 DEFAULT_MODELS_ROOT = Path(os.path.expanduser("~/.local/share/imgrec/models"))  # noqa: PTH111 - Path's may raise
 
@@ -67,6 +69,11 @@ class Library:
     def submissions_dir(self) -> Path:
         """Where chunks are that a cluster works on, with all that belongs to their jobs, a folder a run."""
         return self.root / "submissions"
+
+    @property
+    def temporaries_rest_s(self) -> float:
+        """How long a temporary file must have rested to be a killed writer's: jobs may be at work in a submission."""
+        return JOBS_WRITE_S if self.submissions_dir.is_dir() else 0
 
     @property
     def mlflow_path(self) -> Path:

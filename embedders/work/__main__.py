@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from imgrec.embedders.errors import DeviceError, DeviceMemoryError
@@ -16,12 +16,10 @@ from imgrec.storage.machine.pool import WorkerPool, available_cpus
 DONE, REFUSED = 0, 1
 
 
-def embed_alone(
-    chunk_path: Path, machine: Machine, workers: int, on_images: Callable[[int], None] = lambda count: None
-) -> ChunkOutcome:
+def embed_alone(chunk_path: Path, machine: Machine, workers: int, window: int | None) -> ChunkOutcome:
     """Embed a chunk with worker processes of its own."""
     with WorkerPool(workers, preload=["imgrec.embedders.work.worker"]) as pool:
-        return embed_chunk(chunk_path, pool, 2 * workers, machine, on_images)
+        return embed_chunk(chunk_path, pool, 2 * workers, machine, window=window)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     machine = Machine(given.models_root, given.device, given.model_batch_size)
     try:
-        outcome = embed_alone(given.chunk, machine, given.workers)
+        outcome = embed_alone(given.chunk, machine, given.workers, given.window)
     except (DeviceError, DeviceMemoryError):
         raise
     except ImgrecError as error:
@@ -55,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default=known.device, help="where models run: auto, cpu, cuda:N, mps")
     parser.add_argument("--model-batch-size", type=int, default=known.model_batch_size, help="images a forward pass")
     parser.add_argument("--workers", type=int, default=available_cpus(), help="processes; default: one a core")
+    parser.add_argument("--window", type=int, help="images that are under way at most, to find out which one ends it")
     return parser
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imgrec.conf.settings import Settings
-from imgrec.embedders.work.chunk import Chunk, WrittenChunk
+from imgrec.embedders.work.chunk import Chunk, WrittenChunk, read_chunk
 from imgrec.storage.library import Library
 from imgrec.storage.registry.pending import PendingGroup, read_pending
 from imgrec.storage.registry.registry import Registry
@@ -21,6 +21,15 @@ class GroupPart(NamedTuple):
     start: int
     images: int
     counts: bool
+
+
+def contents_of(chunks: Iterable[WrittenChunk]) -> dict[str, set[bytes]]:
+    """What chunks are about, by modality."""
+    found: dict[str, set[bytes]] = {}
+    for written in chunks:
+        for modality in written.modalities:
+            found.setdefault(modality, set()).update(entry.content_hash for entry in read_chunk(written.path).pending)
+    return found
 
 
 def divide(groups: Iterable[PendingGroup], by: Callable[[Sequence[str]], Sequence[tuple[str, ...]]]) -> list[GroupPart]:

@@ -88,7 +88,7 @@ def open_run(
     ):
         created = not is_library(chosen.library)
         library = library_for(chosen, photos_moved, reembed)
-        remove_stale_temporaries(library.root)
+        remove_stale_temporaries(library.root, library.temporaries_rest_s)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
         with Registry.open_for_writing(library.registry_path) as registry:
             reserve_indexed_ids(registry, library.indexes_dir)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from imgrec.flows.pipeline.chunks import divide, write_chunks
+from imgrec.flows.pipeline.chunks import contents_of, divide, write_chunks
 from imgrec.flows.pipeline.embedding import embed_chunks
 from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
@@ -18,6 +18,7 @@ from imgrec.storage.scan import ScanReport
 from imgrec.tasks import steps
 from imgrec.tasks.driver import embedding_by
 from imgrec.tasks.executors.choosing import choose_executor
+from imgrec.tasks.executors.leftovers import Leftover, settle_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,13 @@ def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
 def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
     """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
     with run.stages.timed("embed"):
+        leftovers = settle_leftovers(run.library)
         if not are_settled(run.registry, run.library.shards_dir):
             run.calls.call(steps.adopt, run.library)
         fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
-        embedded = _embed_pending(run, fingerprints)
+        embedded = _embed_pending(run, fingerprints, leftovers)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)
@@ -87,13 +89,12 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     return reports
 
 
-def _embed_pending(run: Run, fingerprints: dict[str, str]) -> Embedded:
-    groups = list_pending(run.registry, fingerprints)
-    if not groups:
-        return Embedded(0, 0)
+def _embed_pending(run: Run, fingerprints: dict[str, str], leftovers: Sequence[Leftover]) -> Embedded:
     with embedding_by(choose_executor(run.chosen, run.library, run.embedders)) as executor:
+        resumed = executor.resume(leftovers)
+        groups = list_pending(run.registry, fingerprints, contents_of(resumed))
         parts = divide(groups, executor.divide)
-        total = sum(part.images for part in parts)
+        total = sum(chunk.images for chunk in resumed) + sum(part.images for part in parts)
         run.progress.expect(total)
         chunks = write_chunks(run.library, run.registry, parts, fingerprints, run.chosen, executor.chunks_dir)
         return embed_chunks(run, executor, chunks, total)

@@ -1,7 +1,7 @@
 """What waits for vectors, as the registry and the shards that it knows say."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from imgrec.storage.photos.pending import Pending
@@ -17,15 +17,19 @@ class PendingGroup(NamedTuple):
     images: int
 
 
-def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[PendingGroup]:
+def list_pending(
+    registry: Registry, fingerprints: Mapping[str, str], under_way: Mapping[str, Collection[bytes]] | None = None
+) -> list[PendingGroup]:
     """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list.
 
-    Groups contents by what they wait for, so that one decode serves all of it; inside a group they come in the
-    order of image ids. The list stays as it is while vectors come in.
+    Contents that are `under_way` in a modality do not wait for it. Groups contents by what they wait for, so that one
+    decode serves all of it; inside a group they come in the order of image ids. The list stays as it is while vectors
+    come in.
     """
     run = registry.connection.execute
     run("CREATE TEMP TABLE IF NOT EXISTS pending (position INTEGER PRIMARY KEY, image_id INTEGER, waiting INTEGER)")
     run("DELETE FROM temp.pending")
+    _note_under_way(registry, fingerprints, under_way or {})
     if not fingerprints:
         return []
     track(registry, fingerprints)
@@ -36,7 +40,9 @@ def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[Pe
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
             SELECT min(id), waiting FROM (
-                SELECT id, content_hash, {waiting} AS waiting
+                SELECT id, content_hash,
+                       ({waiting}) & ~coalesce((SELECT mask FROM temp.under_way WHERE content = content_hash), 0)
+                           AS waiting
                 FROM touched CROSS JOIN images ON images.id = touched.image_id
                 WHERE {LIVE} AND content_hash IS NOT NULL LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
@@ -47,6 +53,19 @@ def list_pending(registry: Registry, fingerprints: Mapping[str, str]) -> list[Pe
         PendingGroup(tuple(name for bit, name in enumerate(fingerprints) if mask >> bit & 1), start, count)
         for mask, start, count in groups
     ]
+
+
+def _note_under_way(
+    registry: Registry, fingerprints: Mapping[str, str], under_way: Mapping[str, Collection[bytes]]
+) -> None:
+    run = registry.connection
+    run.execute("CREATE TEMP TABLE IF NOT EXISTS under_way (content BLOB PRIMARY KEY, mask INTEGER) WITHOUT ROWID")
+    run.execute("DELETE FROM temp.under_way")
+    for bit, modality in enumerate(fingerprints):
+        run.executemany(
+            "INSERT INTO temp.under_way VALUES (?, ?) ON CONFLICT DO UPDATE SET mask = mask | excluded.mask",
+            ((content, 1 << bit) for content in under_way.get(modality, ())),
+        )
 
 
 def read_pending(registry: Registry, start: int, count: int) -> list[Pending]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from imgrec.embedders.work.chunk import WrittenChunk
 from imgrec.embedders.work.outcome import ChunkOutcome
+from imgrec.tasks.executors.leftovers import Leftover
 
 
 class Executor(Protocol):
@@ -16,6 +17,9 @@ class Executor(Protocol):
     @property
     def chunks_dir(self) -> Path:
         """Where the chunks are to be written."""
+
+    def resume(self, leftovers: Sequence[Leftover]) -> list[WrittenChunk]:
+        """Go on with what jobs of earlier runs are at work on; return their chunks, which `begin` yields as well."""
 
     def divide(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
         """Divide modalities into those that belong into one chunk each: decoding serves all of them."""

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imgrec.embedders.machine import Machine
-from imgrec.embedders.work.chunk import WrittenChunk
+from imgrec.embedders.work.chunk import WrittenChunk, read_chunk
+from imgrec.embedders.work.keeping import salvage
 from imgrec.embedders.work.outcome import ChunkOutcome, read_outcome
 from imgrec.tasks.executors.errors import JobFailedError
+from imgrec.tasks.executors.leftovers import Leftover
+from imgrec.tasks.executors.second_tries import count_done, goes_on, try_otherwise
 from imgrec.tasks.executors.slurm_states import cancel, keep_off
-from imgrec.tasks.executors.submission import Submission
+from imgrec.tasks.executors.submission import Recorded, Submission
 from imgrec.tasks.executors.submitting import Request, Work, log_path, max_array_size, script, submit
-from imgrec.tasks.executors.watching import INNOCENT, Job, Watch
+from imgrec.tasks.executors.watching import INNOCENT, Attempt, Job, Watch
 
 # As many threads wait for jobs; `Request.max_running` is what limits them.
 JOBS_IN_FLIGHT = 1_000
@@ -49,9 +52,11 @@ class Cluster:
     def request_for(self, needs_gpu: bool) -> Request:
         return self.request if needs_gpu else replace(self.request, gpus_per_node=0)
 
-    def work(self, chunk_path: Path) -> Work:
+    def attempt(self, chunk: WrittenChunk) -> Attempt:
+        """The first one, with all that a job has."""
         on = self.machine
-        return Work(chunk_path, on.models_root, on.device, on.model_batch_size, self.request.cpus_per_task)
+        work = Work(chunk.path, on.models_root, on.device, on.model_batch_size, self.request.cpus_per_task)
+        return Attempt(chunk, work, self.needs_gpu(chunk.modalities))
 
 
 class SlurmExecutor:
@@ -62,6 +67,7 @@ class SlurmExecutor:
     def __init__(self, submissions_dir: Path, cluster: Cluster, on_images: Callable[[int], None]) -> None:
         self._cluster = cluster
         self._submission = Submission.new(submissions_dir)
+        self._folders = [self._submission]
         self._on_images = on_images
         self._begun: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._watch = Watch([self._submission.job_name], cluster.poll_s, self._begun.put)
@@ -75,6 +81,21 @@ class SlurmExecutor:
     @property
     def chunks_dir(self) -> Path:
         return self._submission.folder
+
+    def resume(self, leftovers: Sequence[Leftover]) -> list[WrittenChunk]:
+        """Watch the jobs of an earlier run as if they were this one's."""
+        for submission, recorded in leftovers:
+            self._watch.names.add(submission.job_name)
+            self._folders.append(submission)
+            jobs = []
+            for path, (job_id, counts) in recorded.items():
+                attempt = self._cluster.attempt(read_chunk(path).written(path, counts))
+                attempt = replace(attempt, done_before=count_done(path))
+                jobs.append(Job(job_id, attempt, log_path(submission.logs, job_id)))
+            logger.warning("going on with %d jobs of an earlier run (%s)", len(jobs), submission.job_name)
+            self._jobs |= {job.chunk.path: job for job in jobs}
+            self._watch.add(jobs)
+        return [job.chunk for job in self._jobs.values()]
 
     def divide(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
         return self._cluster.divide(modalities)
@@ -97,7 +118,7 @@ class SlurmExecutor:
             except queue.Empty:
                 yield None
                 continue
-            if job.tries == 1:
+            if job.attempt.number == 1:
                 waiting -= 1
                 yield job.chunk
 
@@ -113,11 +134,15 @@ class SlurmExecutor:
         if job.failure is not None:
             job = self._submit_again(job)
         job.ended.wait()
-        if job.failure is not None:
-            self._count_failure(job)
+        while job.failure is not None:
             for line in job.tail():
                 logger.info("%s: %s", job, line)
-            raise job.failure
+            self._count_failure(job)
+            if not goes_on(job):
+                raise job.failure
+            logger.warning("%s", job.failure)
+            job = self._submit_again(job)
+            job.ended.wait()
         self._good.add(job.state.node)
         outcome = read_outcome(chunk_path)
         logger.info("%s embedded %d of %d images", job, outcome.embedded, job.chunk.images)
@@ -135,41 +160,34 @@ class SlurmExecutor:
 
     def close(self) -> None:
         self._watch.close()
-        self._submission.remove()
+        if not self._stopped:  # else jobs may write a last part, which the next run brings in
+            for submission in self._folders:
+                salvage(submission.chunk_paths())
+                submission.remove()
 
     def _submit_arrays(self, chunks: Sequence[WrittenChunk], needs_gpu: bool) -> None:
-        size = max_array_size() - 1  # it limits the index, which begins at 0
+        size = max_array_size()
         arrays = [chunks[start : start + size] for start in range(0, len(chunks), size)]
         request = self._cluster.request_for(needs_gpu)
         request = replace(request, max_running=max(1, request.max_running // max(1, len(arrays))))
         for array in arrays:
-            self._submit(request, [(chunk, self._cluster.work(chunk.path)) for chunk in array], needs_gpu)
+            self._submit(request, [self._cluster.attempt(chunk) for chunk in array])
 
-    def _submit(
-        self, request: Request, works: Sequence[tuple[WrittenChunk, Work]], needs_gpu: bool, tries: int = 1
-    ) -> None:
+    def _submit(self, request: Request, attempts: Sequence[Attempt]) -> None:
         logs = self._submission.logs
         with self._submitting:
             if self._stopped:
                 raise JobFailedError("no more jobs are submitted, since the run is ending", temporary=False)
-            ids = submit(logs, self._submission.job_name, request, [work for _, work in works], sorted(self._excluded))
-            jobs = [
-                Job(job_id, chunk, work, needs_gpu, log_path(logs, job_id), tries)
-                for job_id, (chunk, work) in zip(ids, works, strict=True)
-            ]
+            works = [attempt.work for attempt in attempts]
+            ids = submit(logs, self._submission.job_name, request, works, sorted(self._excluded))
+            jobs = [Job(*of, log_path(logs, of[0])) for of in zip(ids, attempts, strict=True)]
             self._jobs |= {job.chunk.path: job for job in jobs}
-            self._submission.record({path.name: job.id for path, job in self._jobs.items()})
+            self._submission.record({path: Recorded(job.id, job.chunk.counts) for path, job in self._jobs.items()})
         self._watch.add(jobs)
 
     def _submit_again(self, job: Job) -> Job:
-        work = job.work
-        if job.was_short_of_memory:
-            work = replace(work, model_batch_size=max(1, work.model_batch_size // 2), workers=max(1, work.workers // 2))
-            logger.warning(
-                "%s had too little memory: its chunk is tried with model_batch_size = %d and %d workers",
-                job, work.model_batch_size, work.workers,
-            )  # fmt: skip
-        self._submit(self._cluster.request_for(job.needs_gpu), [(job.chunk, work)], job.needs_gpu, job.tries + 1)
+        attempt = try_otherwise(job)
+        self._submit(self._cluster.request_for(attempt.needs_gpu), [attempt])
         return self._jobs[job.chunk.path]
 
     def _count_failure(self, job: Job) -> None:

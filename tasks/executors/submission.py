@@ -8,8 +8,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from imgrec.storage.machine.atomic import write_atomic
+
+
+class Recorded(NamedTuple):
+    """A chunk's job, and whether its images count (see WrittenChunk)."""
+
+    job_id: str
+    counts: bool
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,26 @@ class Submission:
     def logs(self) -> Path:
         return self.folder / "logs"
 
-    def record(self, jobs: Mapping[str, str]) -> None:
-        """Keep which job has which chunk (by its file's name)."""
-        write_atomic(self._jobs_path, json.dumps(jobs, indent=1).encode())
+    def record(self, jobs: Mapping[Path, Recorded]) -> None:
+        """Keep which job has which chunk; one that an earlier run wrote stays in that run's folder."""
+        facts = {str(path.relative_to(self.folder.parent)): job for path, job in jobs.items()}
+        write_atomic(self._jobs_path, json.dumps(facts, indent=1).encode())
 
-    def recorded(self) -> dict[str, str]:
+    def recorded(self) -> dict[Path, Recorded]:
+        """Which job has which chunk: none, if the run ended before it had submitted any."""
         try:
-            return dict(json.loads(self._jobs_path.read_bytes()))
+            facts = json.loads(self._jobs_path.read_bytes())
         except FileNotFoundError:
             return {}
+        return {self.folder.parent / path: Recorded(*job) for path, job in facts.items()}
+
+    def chunk_paths(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*.json") if path != self._jobs_path)
+
+    @classmethod
+    def list(cls, submissions_dir: Path) -> "list[Submission]":
+        """Those of earlier runs, the oldest first."""
+        return [cls(folder) for folder in sorted(submissions_dir.glob("*/"))]
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -46,12 +46,14 @@ class Work:
     device: str
     model_batch_size: int
     workers: int
+    window: int | None = None
 
     @property
     def arguments(self) -> list[str]:
+        window = [] if self.window is None else [f"--window={self.window}"]
         return [
             str(self.chunk_path), f"--models-root={self.models_root}", f"--device={self.device}",
-            f"--model-batch-size={self.model_batch_size}", f"--workers={self.workers}",
+            f"--model-batch-size={self.model_batch_size}", f"--workers={self.workers}", *window,
         ]  # fmt: skip
 
 

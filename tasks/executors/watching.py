@@ -26,25 +26,45 @@ INNOCENT = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"}
 _SUBMITTED = JobState("PENDING", "", "")
 _OUT_OF_MEMORY = ("Exceeded job memory limit", "oom-kill", "oom_kill", "Out Of Memory")
 
+# Its exit code, which is known.
+_NOT_OURS = ("srun:", "slurmstepd:")
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A chunk as it is to be tried. `deaths` counts how its jobs died before without getting further.
+
+    `done_before` is how many of its images were done at the start, `idle_tries` how often it did not get further.
+    """
+
+    chunk: WrittenChunk
+    work: Work
+    needs_gpu: bool
+    number: int = 1
+    done_before: int = 0
+    idle_tries: int = 0
+    deaths: int = 0
 
 
 @dataclass
 class Job:
-    """A chunk's job; `log` is its standard error. Ended without a `failure`, it has written an outcome."""
+    """A job of a chunk; `log` is its standard error. Ended without a `failure`, it has written an outcome."""
 
     id: str
-    chunk: WrittenChunk
-    work: Work
-    needs_gpu: bool
+    attempt: Attempt
     log: Path
-    tries: int = 1
     state: JobState = _SUBMITTED
     failure: JobFailedError | SubmissionError | None = None
     begun: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     submitted_s: float = field(default_factory=time.monotonic)
     gone_s: float | None = None
+
+    @property
+    def chunk(self) -> WrittenChunk:
+        return self.attempt.chunk
 
     @property
     def was_short_of_memory(self) -> bool:
@@ -181,7 +201,7 @@ class Watch:
 
 
 def _failure(job: Job) -> JobFailedError:
-    said = [line.strip() for line in job.tail() if line.strip()]
+    said = [line.strip() for line in job.tail() if line.strip() and not line.startswith(_NOT_OURS)]
     what = f"{job} ended as {job.state.state}, {job.state.reason}"
     if job.was_short_of_memory:
         what += ": its memory was used up (slurm_mem_gb)"
