@@ -59,6 +59,9 @@ def print_estimate(estimate: Estimate) -> None:
     console.print(table)
     for line in describe_left(estimate.other_files, estimate.left_out):
         console.print(visible(line), soft_wrap=True)
+    for script in estimate.jobs:
+        console.print()
+        console.out(script, highlight=False)
     if estimate.refused:
         console.print(f"It {visible(estimate.refused)}", soft_wrap=True)
 

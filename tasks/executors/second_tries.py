@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,12 @@ WINDOWS: tuple[int | None, ...] = (None, 16, 1)
 DEATHS_IN_A_WINDOW = 2
 # A chunk that the cluster takes away, or whose time is up, goes on so often without having got any further.
 IDLE_TRIES = 10
-# A shell's exit code of a process that a signal ended is this and the signal.
-_SIGNALS = 128
+# Signals that end a process that is at fault, or out of memory: as srun's exit code, and as a shell's.
+_DEADLY = {
+    code
+    for number in (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV)
+    for code in (int(number), 128 + number)
+}
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +50,7 @@ def goes_on(job: Job) -> bool:
 def has_died(job: Job) -> bool:
     """Whether a signal ended the process, or its memory: it could not say what was wrong."""
     code = re.search(r"exit code (\d+):(\d+)", job.state.reason)
-    killed = code is not None and (int(code[1]) > _SIGNALS or int(code[2]) > 0)
+    killed = code is not None and (int(code[1]) in _DEADLY or int(code[2]) > 0)
     return job.was_short_of_memory or (job.state.state == "FAILED" and killed)
 
 

@@ -204,10 +204,13 @@ class SlurmExecutor:
         keep_off(sorted(self._excluded), waiting)
 
 
-def preview(cluster: Cluster, chunks: int, modalities: Sequence[str]) -> list[str]:
-    """The batch scripts of an ingest of so many chunks."""
-    logs = Path("SUBMISSION/logs")
-    return [
-        script(logs, "imgrec-SUBMISSION", cluster.request_for(cluster.needs_gpu(names)), chunks)
-        for names in cluster.divide(modalities)
-    ]
+def preview(cluster: Cluster, submissions_dir: Path, chunks: int, modalities: Sequence[str]) -> list[str]:
+    """What `sbatch` would be given for so many chunks of images, a batch script for each kind of node."""
+    submission, size = Submission.new(submissions_dir), max_array_size()
+    previews = []
+    for names in cluster.divide(modalities):
+        request = cluster.request_for(cluster.needs_gpu(names))
+        arrays = f", in {-(-chunks // size)} arrays" if chunks > size else ""
+        told = f"# {chunks:,} jobs for {', '.join(names)}{arrays}\n"
+        previews.append(told + script(submission.logs, submission.job_name, request, min(chunks, size)))
+    return previews

@@ -207,6 +207,8 @@ def _failure(job: Job) -> JobFailedError:
         what += ": its memory was used up (slurm_mem_gb)"
     elif job.state.state == "TIMEOUT":
         what += ": its time was up (slurm_timeout_min)"
+    elif job.state.state == "CANCELLED":
+        what += ": somebody cancelled it; the next ingest computes what is missing"
     elif said and job.state.state not in INNOCENT:
         what += f": {said[-1]}"
     return JobFailedError(what, temporary=job.state.state != "CANCELLED")

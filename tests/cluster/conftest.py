@@ -78,11 +78,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def settings(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small jobs, soon noticed; no Prefect, and an MLflow database of the test's own, unless a test asks for more."""
+    """Small jobs, soon noticed; one MLflow database for all libraries, and no Prefect, unless a test asks for it."""
     chosen = {
         "IMGREC_ORCHESTRATE": "none", "IMGREC_SLURM_CPUS_PER_TASK": "1", "IMGREC_SLURM_MEM_GB": "1",
         "IMGREC_SLURM_TIMEOUT_MIN": "15", "IMGREC_SLURM_POLL_S": str(POLL_S), "IMGREC_MODALITIES": "color",
-        "IMGREC_MODELS_ROOT": str(tmp_path / "models"), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "IMGREC_MODELS_ROOT": str(tmp_path / "models"), "MLFLOW_TRACKING_URI": f"sqlite:///{cluster.home}/mlflow.db",
     }  # fmt: skip
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)

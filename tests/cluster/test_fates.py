@@ -35,7 +35,7 @@ def test_a_job_whose_process_is_killed_is_submitted_again(moods: Moods) -> None:
     moods.set("kill-once")
     code, said = moods.ingest().end()
     assert_complete(moods, code, said)
-    assert re.search(r"job \d+_\d+ on node\d ended as FAILED, exit code 137:0", said)
+    assert re.search(r"job \d+_\d+ on node\d ended as FAILED, exit code 9:0", said)
 
 
 def test_a_job_that_somebody_cancels_is_told_and_left(cluster: Cluster, moods: Moods) -> None:
@@ -46,7 +46,7 @@ def test_a_job_that_somebody_cancels_is_told_and_left(cluster: Cluster, moods: M
     cluster.run("scancel", victim)
     code, said = driver.end()
     assert code == 1
-    assert re.search(rf"imgrec: job {victim} on node\d ended as CANCELLED", said.splitlines()[-1]), said
+    assert re.search(rf"imgrec: error: job {victim} on node\d ended as CANCELLED", said.splitlines()[-1]), said
     before = moods.computed()
     assert_complete(moods, *moods.ingest().end())
     assert sum((moods.computed() - before).values()) < PHOTOS
@@ -111,7 +111,7 @@ def test_what_slurm_does_not_take_is_told_in_its_words(
     code, said = moods.ingest().end()
     assert code == 1
     assert reason in said.splitlines()[-1]
-    assert said.splitlines()[-1].startswith("imgrec: SLURM does not take the jobs: ")
+    assert said.splitlines()[-1].startswith("imgrec: error: SLURM does not take the jobs: ")
 
 
 def test_what_slurm_would_never_run_is_told(cluster: Cluster, moods: Moods) -> None:
@@ -121,7 +121,7 @@ def test_what_slurm_would_never_run_is_told(cluster: Cluster, moods: Moods) -> N
     finally:
         cluster.run("scontrol", "update", "PartitionName=main", "MaxTime=INFINITE")
     assert code == 1
-    assert re.search(r"imgrec: SLURM .*(PartitionTimeLimit|time limit)", said.splitlines()[-1]), said
+    assert re.search(r"imgrec: error: SLURM .*(PartitionTimeLimit|time limit)", said.splitlines()[-1]), said
     wait_until(lambda: not cluster.queued(), "the jobs are cancelled")
 
 
@@ -136,7 +136,7 @@ def test_without_accounting_results_arrive_and_the_dead_are_noticed(
     moods.set("kill-once")
     code, said = moods.ingest().end()
     assert_complete(moods, code, said)
-    assert re.search(r"job \d+_\d+ on node\d ended as FAILED, exit code 137:0", said)
+    assert re.search(r"job \d+_\d+ on node\d ended as FAILED, exit code 9:0", said)
 
 
 def test_a_picture_that_ends_its_job_each_time_is_found(moods: Moods) -> None:
