@@ -52,7 +52,7 @@ def overhead_s(home: Path, variables: dict[str, str], jobs: int, rounds: int) ->
     ours, bare = [], []
     for number in range(rounds):
         bare.append(timed(lambda: run(*array, variables=variables)) / jobs)
-        library = ["-l", home / f"library-{number}"]
+        library = ["-l", str(home / f"library-{number}")]
         imgrec("scan", home / "photos", *library, variables=variables)
         options = ["--executor", "slurm", "--batch-size", str(IMAGES_A_JOB), "--json"]
         embedded = json.loads(imgrec("embed", *library, *options, variables=variables))
@@ -72,7 +72,7 @@ def polls_per_min(
         (shims / name).chmod(0o755)
     held = {**clean_environment(), **variables, "PATH": f"{shims}:{os.environ['PATH']}"}
     held["IMGREC_SLURM_PARAMETERS"] = '{"hold": true}'
-    command = [Path(sys.executable).parent / "imgrec", "ingest", home / "photos", "-l", home / "library"]
+    command = [str(Path(sys.executable).parent / "imgrec"), "ingest", str(home / "photos"), f"-l{home / 'library'}"]
     options = ["--executor", "slurm", "--batch-size", str(IMAGES_A_JOB)]
     driver = subprocess.Popen([*command, *options], env=held, stderr=subprocess.DEVNULL)
     try:

@@ -36,7 +36,7 @@ def through_prefect(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def last_run() -> tuple[FlowRun, list[TaskRun], list[str]]:
     """The last flow run, its embedding task runs, and what its log says."""
     async with get_client() as client:
-        run = max(await client.read_flow_runs(), key=lambda one: one.created or 0)  # type: ignore[arg-type,return-value]
+        run = max(await client.read_flow_runs(), key=lambda one: one.created or 0)
         logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[UUID(str(run.id))])))
         tasks = [one for one in await client.read_task_runs() if one.flow_run_id == run.id]
     return run, [one for one in tasks if one.name.startswith("embed ")], [log.message for log in logs]
