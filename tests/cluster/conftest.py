@@ -106,28 +106,34 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Driver:
-    """An `imgrec` process that runs beside the test."""
+    """An `imgrec` process that runs beside the test, and what it says."""
 
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
 
     def end(self, seconds: float = 240) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
-        out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out + err
+        self.process.wait(seconds)
+        return self.process.returncode, self.said
 
 
 Imgrec = Callable[..., Driver]
 
 
 @pytest.fixture
-def imgrec() -> Iterator[Imgrec]:
+def imgrec(tmp_path: Path) -> Iterator[Imgrec]:
     """Start `imgrec ARGUMENTS…`; whoever still runs at the end of the test is killed."""
     started: list[Driver] = []
 
     def start(*arguments: object) -> Driver:
         command = [str(Path(sys.executable).parent / "imgrec"), *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(Driver(process))
+        log = tmp_path / f"said-{len(started)}"
+        with log.open("wb") as out:
+            started.append(Driver(subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT), log))
         return started[-1]
 
     yield start
