@@ -47,9 +47,8 @@ def test_a_job_that_somebody_cancels_is_told_and_left(cluster: Cluster, moods: M
     code, said = driver.end()
     assert code == 1
     assert re.search(rf"imgrec: error: job {victim} on node\d ended as CANCELLED", said.splitlines()[-1]), said
-    before = moods.computed()
     assert_complete(moods, *moods.ingest().end())
-    assert sum((moods.computed() - before).values()) < PHOTOS
+    assert max(moods.computed().values()) <= 2  # jobs of six seconds had kept nothing yet
 
 
 def test_a_job_over_its_memory_is_told_and_tried_with_less(moods: Moods) -> None:
