@@ -50,7 +50,7 @@ demo: $(LIGHT)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow and not slurm' -n auto --dist loadfile
+	@$(BIN)/python -m pytest -q -m 'not slow and not slurm' -n auto --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow
@@ -64,7 +64,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan registry memory index search; do \
+	@for name in ingest embed rescan registry memory index search thumbnails map; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:

@@ -56,6 +56,7 @@ from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk, embed_par
 from imgrec.storage.machine.pool import WorkerPool, available_cpus
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import probe_files
+from imgrec.storage.photos.roots import one_root
 from tests.embedders.openclip_files import write_folder
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def _write_chunk(
     photos: Path, home: Path, count: int | None, settings: dict[str, Any], embedder: LearnedEmbedder
 ) -> Path:
     names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.jpg"))[:count]
-    probes = probe_files(str(photos), names, DEFAULTS.decode_timeout_s)
+    probes = probe_files(one_root(photos), names, DEFAULTS.decode_timeout_s)
     chunk = Chunk(
-        images_root=str(photos),
+        images_roots={"": str(photos)},
         shards_dir=str(home / "shards"),
         models_dir=str(home / "models"),
         fingerprints={embedder.spec.name: embedder.spec.fingerprint},

@@ -29,7 +29,7 @@ from imgrec.embedders.base import Embedder
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.search.fusion import default_indexes, index_members
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.storage.library import Library, create_library, open_library
 from imgrec.storage.mirror import mirror_shards
 from imgrec.storage.registry.registry import Registry
@@ -190,8 +190,8 @@ def _fill_library(root: Path, count: int, modalities: tuple[str, ...]) -> None:
     library = create_library(root, root / "photos", modalities, DEFAULTS.vector_settings())
     with Registry.open_for_writing(library.registry_path) as registry:
         for number in range(0, count, ROWS_PER_SHARD):
-            _add_images(registry, range(number, min(number + ROWS_PER_SHARD, count)))
-        make_vectors(library, registry, [_hash(number) for number in range(count)])
+            add_images(registry, range(number, min(number + ROWS_PER_SHARD, count)))
+        make_vectors(library, registry, [hash_of_number(number) for number in range(count)])
 
 
 def make_vectors(library: Library, registry: Registry, contents: Sequence[bytes]) -> None:
@@ -209,16 +209,16 @@ def make_vectors(library: Library, registry: Registry, contents: Sequence[bytes]
             mirror_shards(registry, library.shards_dir, [path])
 
 
-def _add_images(registry: Registry, numbers: range) -> None:
+def add_images(registry: Registry, numbers: range) -> None:
     with registry.transaction():
         registry.connection.executemany(
             """INSERT INTO images (path, size, mtime_ns, ctime_ns, hashed_ns, content_hash, status)
                VALUES (?, 0, 0, 0, 0, ?, 'ok')""",
-            ((f"photo-{number:06d}.jpg", _hash(number)) for number in numbers),
+            ((f"photo-{number:06d}.jpg", hash_of_number(number)) for number in numbers),
         )
 
 
-def _hash(number: int) -> bytes:
+def hash_of_number(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest()
 
 

@@ -10,18 +10,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from benchmarks.harness import BENCH, PARAMETERS
 from imgrec.search.fusion import default_indexes, index_modalities
-from imgrec.search.indexes.layout import IndexFolder, Member, SegmentEntry
-from imgrec.search.indexes.segment import FLAT, Ids, Segment, write_segment
+from imgrec.search.indexes.kinds.catalogue import kind_of
+from imgrec.search.indexes.kinds.kind import Training
+from imgrec.search.indexes.layout import IndexFolder, Made, Member, SegmentEntry
+from imgrec.search.indexes.segment import build_segment
+from imgrec.search.indexes.vectors import Ids, Vectors
 from imgrec.search.names import combined_name
 from imgrec.storage.library import Library, create_library, open_library
 from imgrec.storage.names import vector_table
 from imgrec.storage.photos.walk import FoundFile
-from imgrec.storage.registry.registry import LIVE, Registry
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE
 
 MODALITIES = ("color", "sift", "efficientnet")
 FINGERPRINTS = {name: f"{name:.1}" * 16 for name in MODALITIES}
@@ -143,20 +146,24 @@ def _add_index(registry: Registry, library: Library, name: str) -> None:
     )
     ids = np.fromiter((row[0] for row in rows), np.int64)
     segment = folder.new_segment_name()
-    write_segment(folder.segment_dir(segment), _segment(ids, DIM * len(members)))
+    batches = _batches(ids, DIM * len(members))
+    sample = np.eye(DIM * len(members), dtype=np.float32)
+    training = Training(sample, len(ids), PARAMETERS.hnsw_m, PARAMETERS.ef_construction)
+    build_segment(folder.segment_dir(segment), kind_of("exact"), batches, training)
     with registry.transaction():
         registry.connection.execute(
             f"""INSERT INTO index_rows SELECT ?, ?, row_number() OVER (ORDER BY id) - 1, id FROM images
                 WHERE {LIVE} AND id IN (SELECT image_id FROM {table}) ORDER BY id""",
             (name, segment),
         )
-    parameters = {**PARAMETERS.graph, "ef_search": PARAMETERS.ef_search}
-    folder.point_to(folder.write_version(members, {}, parameters, [SegmentEntry(segment, FLAT, len(ids))], {}))
+    made = Made("exact", "made for a benchmark", 64, None)
+    manifest = folder.new_manifest(members, {}, PARAMETERS.kept, [SegmentEntry(segment, "exact", len(ids))], made)
+    folder.write_version(manifest, {})
+    folder.point_to(manifest)
 
 
-def _segment(ids: Ids, dim: int) -> Segment:
-    index = faiss.IndexFlatIP(dim)
+def _batches(ids: Ids, dim: int) -> Iterator[tuple[Ids, Vectors]]:
     random = np.random.default_rng(0)
     for start in range(0, len(ids), 100_000):
-        index.add(random.standard_normal((min(100_000, len(ids) - start), dim), np.float32))
-    return Segment(index, ids, np.arange(len(ids) + 1))
+        some = ids[start : start + 100_000]
+        yield some, random.standard_normal((len(some), dim), np.float32)

@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.harness import Metric, report, wants_quick
-from benchmarks.quality_photos import COLLAGE, NINE, distort, load_photos
+from benchmarks.quality_photos import NINE, load_photos
 from imgrec.embedders.catalogue import create_embedders
+from imgrec.search.evaluation.distortions import COLLAGE, DISTORTIONS, OTHERS_IN_A_COLLAGE, distort
 from imgrec.search.fusion import index_modalities
 
 SETS = {"": 0, "large_": 128}
@@ -84,9 +85,12 @@ def describe(photos: list[tuple[str, Image.Image]]) -> Photos:
     """Embed photos and their copies."""
     images = [image for _, image in photos]
     random = np.random.default_rng(0)
-    distorted = [distort(image, images, random) for image in images]
-    by_kind = {kind: embed([copies[kind] for copies, _ in distorted]) for kind in distorted[0][0]}
-    return Photos([name for name, _ in photos], embed(images), by_kind, np.stack([beside for _, beside in distorted]))
+    beside, distorted = [], []
+    for image in images:
+        beside.append(random.choice(len(images), OTHERS_IN_A_COLLAGE, replace=False))
+        distorted.append(distort(image, [images[place] for place in beside[-1]], random))
+    by_kind = {kind: embed([copies[kind] for copies in distorted]) for kind in DISTORTIONS}
+    return Photos([name for name, _ in photos], embed(images), by_kind, np.stack(beside))
 
 
 def mixtures() -> dict[str, Weights]:

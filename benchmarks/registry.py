@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from itertools import chain, islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -78,8 +77,8 @@ class Ingest:
         with Registry.open_for_writing(library.registry_path) as registry:
             with self.timed("failed"):
                 list_retryable(registry, {"max_megapixels": 256, "decode_timeout_s": 60})
-            with self.timed("scan"), patch.object(scan, "walk_photos", lambda *_: self.walk()):
-                scan.scan_photos(registry, Path(library.images_root), Prober(), 0.5, 60)
+            with self.timed("scan"), patch.object(scan, "walk_roots", lambda *_: [("", self.walk())]):
+                scan.scan_photos(registry, library.roots, Prober(), 0.5, 60)
             self.seconds["scan"] -= self.walk_s
             with self.timed("shards"):
                 settled = are_settled(registry, library.shards_dir)

@@ -39,6 +39,7 @@ from benchmarks.harness import (
 from benchmarks.pictures import real_pictures
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.pool import WorkerPool
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import scan_photos
 
@@ -69,7 +70,7 @@ def walk_bare(root: str) -> int:
 def scan_unchanged(library: Path, photos: Path, count: int) -> None:
     """Scan as the step does; the pool is never started, since no file has to be read."""
     with Registry.open_for_writing(library / "registry.sqlite") as registry:
-        scanned = scan_photos(registry, photos, WorkerPool(1), 0.5, decode_timeout_s=60)
+        scanned = scan_photos(registry, one_root(photos), WorkerPool(1), 0.5, decode_timeout_s=60)
     if scanned.unchanged != count:
         raise RuntimeError(f"{count - scanned.unchanged} of {count} photos were not recognised as unchanged")
 

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from imgrec.conf.errors import SettingsError
+from imgrec.conf.photo_roots import RootFolders, parse_roots
 from imgrec.storage.library import DEFAULT_MODELS_ROOT
 from imgrec.storage.machine.bounded import read_small
 from imgrec.storage.photos.exclusion import parse_patterns
@@ -82,6 +83,7 @@ Bins = Annotated[
     BeforeValidator(_split_bins),
 ]
 FolderPath = Annotated[Path, BeforeValidator(expand_folder)]
+PhotoRoots = Annotated[RootFolders | None, NoDecode, BeforeValidator(lambda value: parse_roots(value, expand_folder))]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -91,7 +93,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="IMGREC_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     # Where
-    images_root: FolderPath | None = Field(None, description="folder of photos; a library remembers its own")
+    images_root: PhotoRoots = Field(
+        None, description="folder of photos, or several as NAME=FOLDER, one a line; a library remembers its own"
+    )
     library: FolderPath = Field(DEFAULT_LIBRARY, validate_default=True, description="folder of the library")
 
     exclude: Patterns | None = Field(
@@ -127,6 +131,12 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(256, gt=0, description="larger pictures are not decoded")
     decode_timeout_s: float = Field(
         60, gt=0, le=86_400, description="a picture that takes longer to decode fails, in seconds"
+    )
+
+    # Thumbnails
+    thumbnails: bool = Field(True, description="keep a thumbnail of 64 pixels of each photo, made while it is decoded")
+    thumbnail_cache_mb: float = Field(
+        1_000, ge=0, description="larger thumbnails, made as they are looked at, are kept up to this size"
     )
 
     # Work
@@ -171,14 +181,39 @@ class Settings(BaseSettings):
         min_length=1,
         description="indexes to build beside those that are there; default: one per modality, and all combined",
     )
-    hnsw_m: int = Field(32, ge=4, le=512, description="HNSW: links a vector")
+    index_type: Literal["auto", "exact", "graph", "inverted", "hnsw"] = Field(
+        "auto",
+        description="kind of index: exact search, a graph over reduced rows, inverted lists, HNSW over whole vectors; "
+        "auto takes the first that reaches `target_recall`",
+    )
+    target_recall: float = Field(
+        0.99, ge=0.5, le=1, description="recall@10 that an index is tuned to, measured on its own vectors"
+    )
+    hnsw_m: int = Field(24, ge=4, le=512, description="HNSW: links a vector")
     ef_construction: int = Field(100, ge=8, le=10_000, description="HNSW: candidates at building")
-    ef_search: int = Field(64, ge=1, le=100_000, description="HNSW: candidates at searching")
+    ef_search: int | None = Field(
+        None, ge=1, le=100_000, description="candidates at searching; default: as many as `target_recall` takes"
+    )
     index_batch_size: int = Field(16_384, ge=256, description="vectors read at a time for an index; never over 64 MB")
     recall_sample: int = Field(200, ge=0, le=100_000, description="queries of the recall measurement; 0: none")
 
     # Search
     top_k: int = Field(10, ge=1, le=100_000, description="hits a query")
+
+    # Map
+    n_neighbors: int = Field(15, ge=2, le=200, description="map: neighbours of a photo that shape it")
+    min_dist: float = Field(0.1, ge=0, le=1, description="map: how near neighbours may lie")
+    min_cluster_size: int | None = Field(
+        None, ge=2, description="map: photos that make a cluster; default: half the root of all, at least 5"
+    )
+    map_points: int = Field(
+        200_000, ge=100, description="map: of more photos than these, so many are laid out, and the others beside them"
+    )
+    graph_points: int = Field(10_000, ge=0, description="map: of more photos than these, so many are in the graph")
+    graph_threshold: float | None = Field(
+        None, ge=-1, le=1, description="map: similarity from which photos are linked; default: the median of neighbours"
+    )
+    map_seed: int = Field(0, ge=0, le=2**31 - 1, description="map: the same seed gives the same map")
 
     @classmethod
     def load(cls, **flags: Any) -> "Settings":

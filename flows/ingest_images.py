@@ -1,5 +1,6 @@
 """The main flow: photos in, an up-to-date library out."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from imgrec.tasks.prefect_calls import PrefectCalls
 )
 @skipped_if_locked
 def ingest_images(
-    images_root: Path | None = None,
+    images_root: Path | Mapping[str, Path | None] | list[str] | None = None,
     library: Path | None = None,
     modalities: list[str] | None = None,
     indexes: list[str] | None = None,
@@ -33,14 +34,15 @@ def ingest_images(
     retry_failed: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> RunReport:
-    """Bring a library up to date with its folder of photos: scan, embed, mirror, index.
+    """Bring a library up to date with its folders of photos: scan, embed, mirror, index.
 
     Args:
-        images_root: folder of photos; a library remembers its own.
+        images_root: folder of photos, or several by name, {"nas": "/mnt/nas", "laptop": "/home/me/Pictures"}, of which
+            null instead of a folder removes one; a library remembers its own.
         library: folder of the library; it is made if it is not there.
         modalities: modalities to compute beside those the library has.
         indexes: indexes to build beside those that are there; default: one per modality, and their combination.
-        photos_moved: the photos of this library are in `images_root` now.
+        photos_moved: the photos of this library are in `images_root` now, or of some of its roots in these folders.
         accept_missing: mark photos missing however many there are.
         reembed: give all images new vectors where a setting that changes vectors differs.
         retry_failed: try all failed images again, not only those whose failure may be over.

@@ -1,5 +1,6 @@
 """The first stage as a flow of its own: which photos there are."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from imgrec.tasks.prefect_calls import PrefectCalls
 @flow(name="scan-images", flow_run_name=partial(run_name, "scan"))
 @skipped_if_locked
 def scan_images(
-    images_root: Path | None = None,
+    images_root: Path | Mapping[str, Path | None] | list[str] | None = None,
     library: Path | None = None,
     modalities: list[str] | None = None,
     photos_moved: bool = False,
@@ -25,13 +26,14 @@ def scan_images(
     retry_failed: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> RunReport:
-    """Bring a library's registry up to date with its folder of photos, and compute nothing.
+    """Bring a library's registry up to date with its folders of photos, and compute nothing.
 
     Args:
-        images_root: folder of photos; a library remembers its own.
+        images_root: folder of photos, or several by name, {"nas": "/mnt/nas", "laptop": "/home/me/Pictures"}, of which
+            null instead of a folder removes one; a library remembers its own.
         library: folder of the library; it is made if it is not there.
         modalities: modalities of a new library.
-        photos_moved: the photos of this library are in `images_root` now.
+        photos_moved: the photos of this library are in `images_root` now, or of some of its roots in these folders.
         accept_missing: mark photos missing however many there are.
         retry_failed: let the next `embed` try all failed images again, not only those whose failure may be over.
         settings: any other setting by name, as in imgrec.toml.

@@ -28,6 +28,8 @@ def search_images(
     texts: list[str] | None = None,
     images: list[str] | None = None,
     minus: list[str] | None = None,
+    weights: dict[str, float] | None = None,
+    expand: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> list[Answer]:
     """Find the images most like each query, and those most like a mixture, and log how long that took.
@@ -41,6 +43,8 @@ def search_images(
         texts: words of one mixture; `2:red car` weighs twice.
         images: pictures of the mixture, as `queries`.
         minus: words and pictures that are taken away from it.
+        weights: what each modality counts, by name, instead of the index's own weights.
+        expand: rank the 200 nearest photos anew by what they have for neighbours.
         settings: any other setting by name, as in imgrec.toml.
     """
     chosen = Settings.load(library=library, top_k=top_k, **(settings or {}))
@@ -49,9 +53,9 @@ def search_images(
     machine = Machine(chosen.models_root, chosen.device)
     answers: list[Answer] = []
     if queries:
-        answers += search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine)
+        answers += search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine, weights, expand)
     if terms := parse_terms(texts or (), images or (), minus or ()):
-        answers.append(search_terms(chosen.library, terms, index, chosen.top_k, ef_search, machine))
+        answers.append(search_terms(chosen.library, terms, index, chosen.top_k, ef_search, machine, weights, expand))
     if answers:
         parameters = {
             "index": answers[0].index,

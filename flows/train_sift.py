@@ -50,13 +50,13 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
     with (
         explaining(home.root),
         writer_lock(home.root),
-        driving(chosen.workers, lambda *_: None, lambda _: None) as driver,
+        driving(chosen.workers) as driver,
     ):
         with Registry.open_for_reading(home.registry_path) as registry:
             photos = sample_contents(registry, MAX_PHOTOS)
         _check_enough(len(photos))
         limits = dict(home.vector_settings), chosen.max_megapixels, chosen.decode_timeout_s
-        work = partial(describe_photos, home.images_root, *limits)
+        work = partial(describe_photos, home.roots, *limits)
         parts = [photos[start : start + PHOTOS_PER_PART] for start in range(0, len(photos), PHOTOS_PER_PART)]
         described = [
             found for part in map_batches(driver.pool, work, parts, 16, lambda photo, death: []) for found in part

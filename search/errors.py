@@ -11,6 +11,14 @@ class IndexDamagedError(ImgrecError, ValueError):
     """The files of an index version do not fit together."""
 
 
+class MapNotFoundError(ImgrecError, LookupError):
+    """The library has no map of this index."""
+
+
+class MapDamagedError(ImgrecError, ValueError):
+    """The files of a map do not fit together."""
+
+
 class QueryError(ImgrecError, ValueError):
     """A query is no image file and no known id."""
 

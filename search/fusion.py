@@ -7,7 +7,7 @@ import numpy as np
 from imgrec.embedders.base import EmbedderSpec
 from imgrec.search.errors import IndexNotFoundError
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import canonical_name, combined_name, named_modalities
 
 # Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).
@@ -66,6 +66,28 @@ def combine(members: Sequence[Member], vectors: Mapping[str, Vectors]) -> Vector
     return np.concatenate(
         [vectors[member.modality] * np.float32(np.sqrt(member.weight)) for member in members], axis=1, dtype=np.float32
     )
+
+
+def query_row(
+    members: Sequence[Member], vectors: Mapping[str, Vectors], weights: Mapping[str, float] | None
+) -> Vectors:
+    """Return the row (1, dim of the index) whose product with an image's row is its score.
+
+    `vectors` are the query's, (dim,) each. With `weights` (by modality, summing to 1) they count instead of the
+    members' own: a row of an index is scaled by the roots of its own weights, so the query's is scaled by what is left
+    to the asked ones. A modality that the query lacks is weighed out, so that it scores 1 against itself.
+    """
+    if len(members) == 1:
+        return vectors[members[0].modality][np.newaxis]
+    asked = {m.modality: m.weight if weights is None else weights[m.modality] for m in members}
+    share = sum(weight for modality, weight in asked.items() if modality in vectors)
+    parts = [
+        vectors[m.modality] * np.float32(asked[m.modality] / np.sqrt(m.weight) / share)
+        if m.modality in vectors
+        else np.zeros(m.dim, np.float32)
+        for m in members
+    ]
+    return np.concatenate(parts)[np.newaxis]
 
 
 def _can_be_built(name: str, known: Sequence[str]) -> bool:

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
 from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
@@ -16,7 +15,7 @@ from imgrec.embedders.work.faults import Refused
 from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
 from imgrec.search.terms import Term, describe_terms, mix
 from imgrec.storage.library import Library
@@ -127,7 +126,7 @@ class QueryEmbedder:
     def _file_of(self, image_id: int) -> str | None:
         with self._registries.reader() as registry:
             (path,) = registry.paths([image_id])
-        return None if path is None else str(Path(self._library.images_root) / path[1])
+        return None if path is None else self._library.roots.find(path[1])
 
     def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
         started, name = time.perf_counter(), name_of(query)

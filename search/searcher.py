@@ -1,7 +1,7 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +9,21 @@ import numpy as np
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer, Hit
 from imgrec.search.errors import QueryError
-from imgrec.search.fusion import combine
-from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.fusion import query_row
+from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import in_order
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
+from imgrec.search.reranking import LENGTH, rank_anew
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
+from imgrec.search.weights import weights_of
 from imgrec.storage.library import Library, open_library
-from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.registry_pool import RegistryPool
+
+# With weights of their own, searches look at no fewer candidates of each modality (benchmarks.fusion).
+EF_WITH_WEIGHTS = 128
 
 
 class Searcher:
@@ -83,31 +87,49 @@ class Searcher:
     def ef_search(self) -> int:
         return self._ef_of(self._serving.open)
 
-    def search(self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False) -> list[Answer]:
+    def search(
+        self,
+        queries: Sequence[Picture],
+        top_k: int = 10,
+        all_scores: bool = False,
+        weights: Mapping[str, float] | None = None,
+        expand: bool = False,
+    ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
-        the index's; those of `id:N` always do.
+        the index's; those of `id:N` always do. `weights` (by modality) count instead of the index's own; scores are the
+        same as those of a combination that was made with them. With `expand`, a longer list is ranked anew by what its
+        photos have for neighbours (search/reranking.py), so scores no longer fall from hit to hit.
 
         Raises:
-            QueryError: a query is neither a readable image nor a known id.
+            QueryError: a query is neither a readable image nor a known id, or has none of the modalities that count;
+                or there are weights for modalities that the index has not.
         """
         current = self._serving.current()
+        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
         prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k) for query in prepared]
+        return [self._answer(current, query, top_k, shares, expand) for query in prepared]
 
-    def search_terms(self, terms: Sequence[Term], top_k: int = 10) -> Answer:
+    def search_terms(
+        self,
+        terms: Sequence[Term],
+        top_k: int = 10,
+        weights: Mapping[str, float] | None = None,
+        expand: bool = False,
+    ) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `expand`: see `search`.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
         current = self._serving.current()
-        return self._answer(current, current.queries.embed_terms(terms), top_k)
+        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
+        return self._answer(current, current.queries.embed_terms(terms), top_k, shares, expand)
 
     def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
@@ -122,79 +144,92 @@ class Searcher:
         if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
-        return self._hits(current, vectors, top_k)
-
-    def _ef_of(self, current: OpenIndex) -> int:
-        return self._ef_search or current.manifest.parameters["ef_search"]
-
-    def _hits(self, current: OpenIndex, vectors: Vectors, top_k: int) -> list[list[Hit]]:
-        scores, ids = current.reader.search(vectors, top_k, self._ef_of(current))
-        id_rows = ids.tolist()
         with self._registries.reader() as registry:
-            paths = iter(registry.paths([image_id for row in id_rows for image_id in row]))
-        root = f"{current.library.images_root.rstrip('/')}/"
+            exact = ExactScores(registry, current.members)
+            return self._hits(current, exact, vectors, top_k, self._ef_of(current))
+
+    def _ef_of(self, current: OpenIndex, weights: Mapping[str, float] | None = None) -> int:
+        """How many candidates are looked at: more with other weights than those that a graph was built for."""
+        tuned = current.manifest.ef_search
+        return self._ef_search or (tuned if weights is None else max(tuned, EF_WITH_WEIGHTS))
+
+    def _hits(
+        self,
+        current: OpenIndex,
+        exact: ExactScores,
+        vectors: Vectors,
+        top_k: int,
+        ef_search: int,
+        expand: bool = False,
+    ) -> list[list[Hit]]:
+        wanted = max(top_k, LENGTH) if expand else top_k
+        _, ids = current.reader.search(vectors, wanted + SPARE, ef_search)
+        scores, ids = rescore(exact, vectors, ids, wanted)
+        if expand:
+            pairs = zip(vectors, ids, strict=True)
+            places = np.stack([rank_anew(exact.registry, current.members, *pair) for pair in pairs])[:, :top_k]
+            scores, ids = np.take_along_axis(scores, places, axis=1), np.take_along_axis(ids, places, axis=1)
+        id_rows = ids.tolist()
+        paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
+        roots = current.library.roots
         only = current.members[0].modality if len(current.members) == 1 else None
         return [
             [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, root + path[1])
+                Hit(rank, image_id, path[0], score, {only: score} if only else {}, *place)
                 for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
-                if path is not None
+                if path is not None and (place := roots.place(path[1])) is not None
             ]
             for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
         ]
 
-    def _answer(self, current: OpenIndex, query: Query, top_k: int) -> Answer:
+    def _answer(
+        self, current: OpenIndex, query: Query, top_k: int, weights: Mapping[str, float] | None, expand: bool
+    ) -> Answer:
         started = time.perf_counter()
-        hits = self._hits(current, _combine(current.members, query), top_k)[0]
+        if weights and not any(weights.get(modality) for modality in query.vectors):
+            counted = ", ".join(in_order(modality for modality, weight in weights.items() if weight))
+            raise QueryError(f"query {query.text}: it has no {counted}, and nothing else counts with these weights")
+        row = query_row(current.members, query.vectors, weights)
+        with self._registries.reader() as registry:
+            exact = ExactScores(registry, current.members)
+            hits = self._hits(current, exact, row, top_k, self._ef_of(current, weights), expand)[0]
+            hits = _with_scores(current, exact, query, hits)
         return Answer(
             query=query.text,
-            root=current.library.images_root,
+            root=current.library.roots.only,
             file=query.file,
             index=current.folder.name,
             version=current.manifest.version,
             ef_search=self._ef_of(current),
-            hits=tuple(self._with_scores(current, query, hits)),
+            hits=tuple(hits),
             decode_ms=query.decode_ms,
             embed_ms=query.embed_ms,
             search_ms=(time.perf_counter() - started) * 1e3,
         )
 
-    def _with_scores(self, current: OpenIndex, query: Query, hits: list[Hit]) -> list[Hit]:
-        """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-        modalities = {*(member.modality for member in current.members), *query.vectors}
-        missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
-        if not missing:
-            return hits
-        ids = [hit.id for hit in hits]
-        with self._registries.reader() as registry:
-            scores = {modality: _score(registry, current, query, modality, ids) for modality in missing}
-        return [
-            hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
-            for hit in hits
-        ]
 
-
-def _combine(members: Sequence[Member], query: Query) -> Vectors:
-    """Return the query's (1, dim) row for an index, whose product with an image's row is the score.
-
-    A modality that the query lacks is weighed out, so that it scores 1 against itself.
-    """
-    found = query.vectors
-    if len(members) == 1:
-        return found[members[0].modality][np.newaxis]
-    parts = {m.modality: found.get(m.modality, np.zeros(m.dim, np.float32))[np.newaxis] for m in members}
-    share = sum(member.weight for member in members if member.modality in found)
-    return combine(members, parts) / np.float32(share)
+def _with_scores(current: OpenIndex, exact: ExactScores, query: Query, hits: list[Hit]) -> list[Hit]:
+    """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
+    modalities = {*(member.modality for member in current.members), *query.vectors}
+    missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
+    if not missing:
+        return hits
+    ids = [hit.id for hit in hits]
+    scores = {modality: _score(current, exact, query, modality, ids) for modality in missing}
+    return [
+        hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
+        for hit in hits
+    ]
 
 
 def _score(
-    registry: Registry, current: OpenIndex, query: Query, modality: str, ids: Sequence[int]
+    current: OpenIndex, exact: ExactScores, query: Query, modality: str, ids: Sequence[int]
 ) -> dict[int, float | None]:
     """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
     scores: dict[int, float | None] = dict.fromkeys(ids)
     if (vector := query.vectors.get(modality)) is None:
         return scores
-    stored = registry.vectors(modality, current.queries.fingerprints[modality], ids)
+    stored = exact.vectors(modality, current.queries.fingerprints[modality], ids)
     return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from imgrec.embedders.machine import Machine
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError, SearcherClosedError
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member, list_indexes
-from imgrec.search.indexes.reader import IndexReader, open_reader
+from imgrec.search.indexes.opening import Reader, open_reader
 from imgrec.search.names import by_preference
 from imgrec.search.queries import Limits, QueryEmbedder, explain_no_index, text_index
 from imgrec.storage.errors import ImgrecError
@@ -33,7 +33,7 @@ class OpenIndex:
     library: Library
     folder: IndexFolder
     stamp: tuple[int, int] | None
-    reader: IndexReader
+    reader: Reader
     queries: QueryEmbedder
 
     @property

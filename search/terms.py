@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from imgrec.search.errors import QueryError
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.storage.photos.paths import printable
 
 _WEIGHTED = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(.+)", re.DOTALL)

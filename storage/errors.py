@@ -55,3 +55,7 @@ class IgnoreFileError(ImgrecError, ValueError):
 
 class ShardError(ImgrecError, ValueError):
     """A shard file is damaged, foreign or incomplete."""
+
+
+class ThumbnailsDamagedError(ImgrecError, ValueError):
+    """A file of thumbnails is damaged."""

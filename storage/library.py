@@ -5,16 +5,18 @@ import os
 import shlex
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from imgrec.storage.errors import LibraryFormatError, LibraryNotFoundError
 from imgrec.storage.machine.atomic import write_atomic
+from imgrec.storage.photos.roots import Roots, one_root
 from imgrec.storage.photos.walk import Walking
 
-FORMAT_VERSION = 1
+# A library whose photos are in one folder without a name is of format 1, which earlier versions read.
+FORMAT_VERSION = 2
 # No file of a job's takes longer to write.
 JOBS_WRITE_S = 600.0
 # Weights of learned embedders, which are large and the same for all libraries.
@@ -24,6 +26,9 @@ DEFAULT_MODELS_ROOT = Path(os.path.expanduser("~/.local/share/imgrec/models"))  
 @dataclass(frozen=True)
 class Library:
     """The one owner of every path in a library.
+
+    Its photos are in `images_root`, or where their folders have names, in `images_roots`; `roots` is either.
+    `renamed_roots` maps former names to present ones until the registry has these.
 
     `vector_settings` are the settings that change vectors, kept from the library's creation on; `exclude` and
     `follow_links` are how its photos are looked for, kept until others are named.
@@ -38,6 +43,12 @@ class Library:
     created: str
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
+    images_roots: Mapping[str, str] = field(default_factory=dict)
+    renamed_roots: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> Roots:
+        return Roots(self.images_roots or {"": self.images_root}, self.renamed_roots)
 
     @property
     def walking(self) -> Walking:
@@ -54,6 +65,14 @@ class Library:
     @property
     def indexes_dir(self) -> Path:
         return self.root / "indexes"
+
+    @property
+    def maps_dir(self) -> Path:
+        return self.root / "maps"
+
+    @property
+    def thumbnails_dir(self) -> Path:
+        return self.root / "thumbnails"
 
     @property
     def models_dir(self) -> Path:
@@ -93,7 +112,8 @@ class Library:
         return self.root / "imgrec.toml"
 
     def save(self) -> None:
-        defaults = {"exclude": (), "follow_links": False}  # left out, so that older versions read it as well
+        # Left out, so that older versions read it as well.
+        defaults = {"exclude": (), "follow_links": False, "images_root": "", "images_roots": {}, "renamed_roots": {}}
         facts = {key: value for key, value in asdict(self).items() if key != "root" and defaults.get(key, ...) != value}
         write_atomic(_facts_path(self.root), json.dumps(facts, indent=2).encode())
 
@@ -102,6 +122,13 @@ class Library:
         moved = replace(self, images_root=os.fspath(images_root))
         moved.save()
         return moved
+
+    def with_roots(self, roots: Roots) -> "Library":
+        """Return this library for photos in these folders, and do not save it."""
+        if not roots.are_named:
+            return replace(self, images_root=roots.folders[""], images_roots={}, renamed_roots={}, format_version=1)
+        folders, renamed = dict(roots.folders), dict(roots.renamed)
+        return replace(self, images_root="", images_roots=folders, renamed_roots=renamed, format_version=2)
 
     def with_vector_settings(self, vector_settings: Mapping[str, Any]) -> "Library":
         """Return and save this library with settings that give its images new vectors at the next ingest."""
@@ -118,7 +145,7 @@ class Library:
 
 def create_library(
     root: Path,
-    images_root: Path,
+    photos: Path | Roots,
     modalities: tuple[str, ...],
     vector_settings: Mapping[str, Any],
     walking: Walking = Walking(),
@@ -127,14 +154,14 @@ def create_library(
     library = Library(
         root=root,
         uuid=str(uuid.uuid4()),
-        format_version=FORMAT_VERSION,
-        images_root=os.fspath(images_root),
+        format_version=1,
+        images_root="",
         modalities=modalities,
         vector_settings=dict(vector_settings),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         exclude=walking.exclude,
         follow_links=walking.follow_links,
-    )
+    ).with_roots(photos if isinstance(photos, Roots) else one_root(photos))
     root.mkdir(parents=True, exist_ok=True)
     library.save()
     return library
@@ -170,7 +197,10 @@ def open_library(root: Path) -> Library:
             f"{root} has format {version}, this imgrec knows up to {FORMAT_VERSION}: upgrade image-recommender"
         )
     try:
-        return Library(root=root, **facts | {name: tuple(facts.get(name, ())) for name in ("modalities", "exclude")})
+        lists = {name: tuple(facts.get(name, ())) for name in ("modalities", "exclude")}
+        if facts.get("images_roots"):
+            facts["images_root"] = ""
+        return Library(root=root, **facts | lists)
     except (KeyError, TypeError) as error:
         raise LibraryFormatError(f"{path} is not a library.json ({error}): restore it from a backup") from error
 

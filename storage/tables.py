@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from imgrec.storage.names import vector_table
-from imgrec.storage.registry.registry import LIVE, Registry
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE
 
 _ROWS = 50_000
 

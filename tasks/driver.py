@@ -12,11 +12,17 @@ from imgrec.tasks.executors.in_process import InProcess
 
 @dataclass(frozen=True)
 class Driver:
-    """`on_read(done, total)` hears of files read by the scan, `on_images(count)` of images embedded."""
+    """`on_read(done, total)` hears of files read by the scan, `on_images(count)` of images that a stage is done with.
+
+    `on_stage(what, images)` hears of stages that are not an ingest's; `images` is 0 where they are not counted.
+    `on_progress(stage, done, total)` hears of the stages of an evaluation.
+    """
 
     pool: WorkerPool | InProcess
     on_read: Callable[[int, int], None] = lambda done, total: None
     on_images: Callable[[int], None] = lambda count: None
+    on_stage: Callable[[str, int], None] = lambda what, images: None
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None
 
 
 _current: ContextVar[Driver] = ContextVar("imgrec_driver")
@@ -26,13 +32,15 @@ _executor: ContextVar[Executor] = ContextVar("imgrec_executor")
 @contextmanager
 def driving(
     workers: int | None,
-    on_read: Callable[[int, int], None],
-    on_images: Callable[[int], None],
+    on_read: Callable[[int, int], None] = lambda done, total: None,
+    on_images: Callable[[int], None] = lambda count: None,
+    on_stage: Callable[[str, int], None] = lambda what, images: None,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     in_process: bool = False,
 ) -> Iterator[Driver]:
     """Give the tasks of this flow run `workers` processes (default: one a core), or none, where a debugger looks on."""
     pool = InProcess() if in_process else _processes(workers or available_cpus())
-    token = _current.set(Driver(pool, on_read, on_images))
+    token = _current.set(Driver(pool, on_read, on_images, on_stage, on_progress))
     try:
         yield _current.get()
     finally:

@@ -15,7 +15,7 @@ from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
 from imgrec.embedders.work.worker import is_embedded
-from imgrec.tasks import steps
+from imgrec.tasks import evaluation, exploring, steps
 from imgrec.tasks.calls import Promise
 from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
@@ -57,13 +57,20 @@ TASKS: dict[Callable[..., Any], Task[..., Any]] = {
     step: task(step, name=step.__name__, task_run_name=run_name, **_RETRYING, **caching)  # type: ignore[call-overload] # of a union
     for step, run_name, caching in (
         (steps.retry, "try failed images again", _NEVER),
-        (steps.scan, "scan {library.images_root}", _NEVER),
+        (steps.scan, "scan {library.roots}", _NEVER),
         (steps.adopt, "adopt shards", _NEVER),
         (steps.embed, "embed {images} images, {chunk_path.stem:.8}", _CACHED),
         (steps.mirror, "mirror shards", _NEVER),
         (steps.merge, "merge small {modality} shards", _NEVER),
+        (steps.merge_thumbnails, "merge thumbnails", _NEVER),
         (steps.index, "index {name}", _NEVER),
         (steps.switch, "switch to the new vectors", _NEVER),
+        (exploring.draw_map, "map {index}", _NEVER),
+        (exploring.keep_thumbnails, "thumbnails", _NEVER),
+        (exploring.write_map_page, "page of map {index}", _NEVER),
+        (evaluation.measure_search, "measure searching", _NEVER),
+        (evaluation.judge_labels, "judge by {plan.labels}", _NEVER),
+        (evaluation.judge_copies, "judge by copies of {plan.copies} photos", _NEVER),
         (track, "log {record.experiment} to MLflow", _NEVER),
     )
 }

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
-from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.search.indexes.updating import IndexReport, update_index
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.mirror import adopt_shards, merge_small_shards, mirror_shards
 from imgrec.storage.registry.failures import forget_failures
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
+from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.tasks.driver import current_driver, current_executor
 
 
@@ -32,22 +34,23 @@ def retry(library: Library, contents: Collection[bytes], by_itself: bool) -> Non
 
 
 def scan(library: Library, max_missing_share: float, decode_timeout_s: float) -> ScanReport:
-    """Bring the registry up to date with the folder of photos.
+    """Bring the registry up to date with the folders of photos.
 
-    Where that is not the folder that library.json names, it is from then on.
+    Where these are not the ones that library.json names, they are from then on.
     """
     driver = current_driver()
-    moved = library.images_root != open_library(library.root).images_root
+    before = open_library(library.root).roots
     with Registry.open_for_writing(library.registry_path) as registry:
         return scan_photos(
             registry,
-            Path(library.images_root),
+            library.roots,
             driver.pool,
             max_missing_share,
             decode_timeout_s,
             driver.on_read,
-            on_moved=library.save if moved else None,
+            on_accepted=library.save if library.roots != before else None,
             walking=library.walking,
+            moved=library.roots.moved_since(before),
         )
 
 
@@ -73,6 +76,11 @@ def merge(library: Library, modality: str, fingerprint: str) -> int:
     """Merge small shards if there are many; return how many files went."""
     with Registry.open_for_writing(library.registry_path) as registry:
         return merge_small_shards(registry, library.shards_dir, modality, fingerprint)
+
+
+def merge_thumbnails(library: Library) -> None:
+    """Merge small packs of thumbnails."""
+    ThumbnailStore(library.thumbnails_dir).merge()
 
 
 def index(

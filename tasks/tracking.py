@@ -1,10 +1,13 @@
 """What runs were like, for MLflow. Tracking is worth having and never worth an ingest."""
 
+import base64
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +18,17 @@ from imgrec.storage.machine.atomic import write_atomic
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+EVALUATIONS = "imgrec-evaluate"
+# Beside mlflow.db, which in a library makes it `Library.mlflow_artifacts_dir`.
+ARTIFACTS = "mlflow-artifacts"
+_LIBRARY_TAG = "imgrec.library_uuid"
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run; times are in seconds since 1970."""
+    """A finished run; times are in seconds since 1970. `artifacts` are files, by name."""
 
     experiment: str
     name: str
@@ -28,6 +36,18 @@ class RunRecord:
     parameters: Mapping[str, object]
     metrics: Mapping[str, float]
     ended_s: float = field(default_factory=time.time)
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run as MLflow has it; `started_s` is in seconds since 1970."""
+
+    run_id: str
+    name: str
+    started_s: float
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -61,7 +81,17 @@ def postpone(library: Library, record: RunRecord) -> None:
     Importing MLflow takes more than a second, which a run that had nothing to do should not cost.
     """
     path = library.postponed_runs_dir / f"{record.started_s:.6f}.json"
-    write_atomic(path, json.dumps(asdict(record), default=str).encode())
+    artifacts = {name: base64.b64encode(content).decode() for name, content in record.artifacts.items()}
+    write_atomic(path, json.dumps({**asdict(record), "artifacts": artifacts}, default=str).encode())
+
+
+def import_mlflow() -> None:
+    """Import what `track` will need, which takes two seconds. What fails here fails there too, and is told."""
+    with suppress(Exception):
+        import mlflow
+
+        if os.environ.get("MLFLOW_TRACKING_URI", "sqlite:").startswith("sqlite:"):
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def track(library: Library, record: RunRecord) -> TrackedRun | None:
@@ -82,8 +112,44 @@ def track(library: Library, record: RunRecord) -> TrackedRun | None:
         return None
 
 
+def earlier_runs(library: Library, experiment: str, count: int) -> list[EarlierRun]:
+    """List the runs of an experiment that are of this library, the newest first; raises what MLflow raises."""
+    uri = tracking_uri(library)
+    if uri == sqlite_uri(library.mlflow_path) and not library.mlflow_path.exists():
+        return []  # MLflow would make it
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    if (found := client.get_experiment_by_name(experiment)) is None:
+        return []
+    order = ["attributes.start_time DESC"]
+    ours = f"tags.`{_LIBRARY_TAG}` = '{library.uuid}'"
+    runs = client.search_runs([found.experiment_id], ours, max_results=count, order_by=order)
+    return [
+        EarlierRun(
+            run.info.run_id, run.info.run_name or "", run.info.start_time / 1e3, run.data.params, run.data.metrics
+        )
+        for run in runs
+    ]
+
+
 def _read(path: Path) -> RunRecord:
-    return RunRecord(**json.loads(path.read_bytes()))
+    facts = json.loads(path.read_bytes())
+    artifacts = {name: base64.b64decode(content) for name, content in facts.pop("artifacts", {}).items()}
+    return RunRecord(**facts, artifacts=artifacts)
+
+
+def _beside(uri: str) -> str | None:
+    """Where files belong whose runs are in a database: beside it, or MLflow takes the working directory of today.
+
+    None for a server, which knows itself.
+    """
+    from sqlalchemy import make_url
+
+    if not uri.startswith("sqlite"):
+        return None
+    database = make_url(uri).database or ""
+    return (Path(database).resolve().parent / ARTIFACTS).as_uri()
 
 
 def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) -> TrackedRun:
@@ -91,11 +157,10 @@ def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) 
 
     found = client.get_experiment_by_name(record.experiment)
     if found is None:
-        artifacts = library.mlflow_artifacts_dir.resolve().as_uri() if uri == sqlite_uri(library.mlflow_path) else None
-        experiment_id = client.create_experiment(record.experiment, artifact_location=artifacts)
+        experiment_id = client.create_experiment(record.experiment, artifact_location=_beside(uri))
     else:
         experiment_id = found.experiment_id
-    tags = {"imgrec.library": str(library.root), "imgrec.library_uuid": library.uuid}
+    tags = {"imgrec.library": str(library.root), _LIBRARY_TAG: library.uuid}
     run = client.create_run(experiment_id, start_time=int(record.started_s * 1e3), tags=tags, run_name=record.name)
     ended = int(record.ended_s * 1e3)
     client.log_batch(
@@ -103,5 +168,9 @@ def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) 
         metrics=[Metric(name, float(value), ended, 0) for name, value in record.metrics.items()],
         params=[Param(name, str(value)) for name, value in record.parameters.items()],
     )
+    with tempfile.TemporaryDirectory(prefix="imgrec-artifacts-") as folder:
+        for name, content in record.artifacts.items():
+            (Path(folder) / name).write_bytes(content)
+            client.log_artifact(run.info.run_id, os.fspath(Path(folder) / name))
     client.set_terminated(run.info.run_id, end_time=ended)
     return TrackedRun(uri, record.experiment, run.info.run_id)

@@ -1,7 +1,6 @@
 """Learn what SIFT-VLAD needs from descriptors: a local PCA and a codebook."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -17,6 +16,7 @@ from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.photos.profiles import profiles_of
+from imgrec.storage.photos.roots import Roots
 
 WORDS = 64
 LOCAL_DIM = 64
@@ -27,7 +27,7 @@ _SEED = 0
 
 
 def describe_photos(
-    images_root: str,
+    roots: Roots,
     vector_settings: Mapping[str, Any],
     max_megapixels: float,
     decode_timeout_s: float,
@@ -40,7 +40,7 @@ def describe_photos(
     described = []
     for photo in photos:
         try:
-            data, _ = read_regular(Path(images_root) / photo.path)
+            data, _ = read_regular(roots.locate(photo.path))
             with time_limit(decode_timeout_s):
                 pixels = decode(data, vector_settings["decode_min_side"], max_megapixels, profiles_of(vector_settings))
             descriptors, _ = describe(pixels)

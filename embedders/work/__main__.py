@@ -2,9 +2,12 @@
 
 import argparse
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from imgrec.embedders.errors import DeviceError, DeviceMemoryError
 from imgrec.embedders.machine import Machine
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     machine = Machine(given.models_root, given.device, given.model_batch_size)
     try:
-        outcome = embed_alone(given.chunk, machine, given.workers, given.window)
+        with _ending_on_sigterm():
+            outcome = embed_alone(given.chunk, machine, given.workers, given.window)
     except (DeviceError, DeviceMemoryError):
         raise
     except ImgrecError as error:
@@ -43,6 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     write_outcome(given.chunk, outcome)
     return DONE
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """End as usual on SIGTERM, which scancel and pre-emption send some seconds ahead of SIGKILL."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # it may come twice
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from imgrec.storage.machine.atomic import write_atomic
 from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.roots import Roots
 
 
 class WrittenChunk(NamedTuple):
@@ -28,10 +29,11 @@ class WrittenChunk(NamedTuple):
 class Chunk:
     """What a worker needs to know, and nothing that depends on the registry or on the machine that it runs on.
 
-    `fingerprints` maps each modality asked for to the fingerprint the driver expects of it.
+    `images_roots` maps the names of roots to their folders, and `fingerprints` each modality asked for to the
+    fingerprint the driver expects of it. Thumbnails are made on the way where `thumbnails_dir` is given.
     """
 
-    images_root: str
+    images_roots: Mapping[str, str]
     shards_dir: str
     models_dir: str
     fingerprints: Mapping[str, str]
@@ -40,6 +42,11 @@ class Chunk:
     decode_timeout_s: float
     pending: tuple[Pending, ...]
     follow_links: bool = False
+    thumbnails_dir: str | None = None
+
+    @property
+    def roots(self) -> Roots:
+        return Roots(self.images_roots)
 
     @property
     def digest(self) -> str:

@@ -21,6 +21,8 @@ _one_at_a_time = threading.Lock()
 # How many images at once a device turned out to hold, by fingerprint and device: the next chunk need not find out.
 _held: dict[tuple[str, str], int] = {}
 
+_TEXTS_AT_ONCE = 64
+
 logger = logging.getLogger(__name__)
 
 
@@ -136,8 +138,16 @@ def _embed_alone(embedder: Embedder, pixels: Pixels, machine: Machine) -> Vector
 
 def embed_text(embedder: TextEmbedder, text: str, machine: Machine) -> Vectors:
     """Embed words into a row (1, dim), as `embed_picture` does a picture."""
-    with _one_at_a_time:
-        return embedder.embed_texts([text], machine)
+    return embed_texts(embedder, [text], machine)
+
+
+def embed_texts(embedder: TextEmbedder, texts: Sequence[str], machine: Machine) -> Vectors:
+    """Embed N > 0 texts into rows (N, dim), a batch at a time."""
+    rows = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        with _one_at_a_time:
+            rows.append(embedder.embed_texts(texts[start : start + _TEXTS_AT_ONCE], machine))
+    return np.concatenate(rows)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class Part:
     """`rows[modality]` has a row an image, in the order of `content_hashes`: (N, dim) vectors.
 
     Those of a learned embedder are what it prepared, (N, …), until ForwardStage has made vectors of them. An image in
-    `refused[modality]` has no row there.
+    `refused[modality]` has no row there. `thumbnails` are by content hash, where they were asked for.
     """
 
     content_hashes: tuple[bytes, ...]
@@ -25,6 +25,7 @@ class Part:
     failures: tuple[Failure, ...]
     changed: tuple[str, ...]
     refused: Mapping[str, Mapping[bytes, Refused]] = field(default_factory=dict)
+    thumbnails: Mapping[bytes, bytes] = field(default_factory=dict)
 
     def taken(self, modality: str) -> list[bytes]:
         """The images that have a row in this modality, in the order of its rows."""

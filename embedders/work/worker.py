@@ -1,6 +1,5 @@
 """The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -24,11 +23,11 @@ from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
 from imgrec.storage.machine.pool import map_batches, time_limit
 from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
 from imgrec.storage.photos.paths import printable
-from imgrec.storage.photos.pending import Pending
-from imgrec.storage.photos.probe import read_regular
+from imgrec.storage.photos.pending import read_unchanged
 from imgrec.storage.photos.profiles import profiles_of
-from imgrec.storage.photos.walk import FoundFile
 from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path
+from imgrec.storage.thumbnails.store import ThumbnailStore
+from imgrec.storage.thumbnails.webp import thumbnail_of
 
 # Small, so that all processes end together; large enough that handing them over costs nothing.
 IMAGES_PER_PART = 8
@@ -51,7 +50,7 @@ def embed_chunk(
     passes under way, whatever the chunk's size; `on_images(count)` hears of every part that is done. An image that
     ends its worker, or hangs there, fails; no other does.
 
-    What is done is kept beside the chunk every 256 images or 30 s; a later start on the same chunk goes on from there.
+    What is done is kept beside the chunk every 256 images or 30 s, and on SystemExit; a later start on the same chunk goes on from there.
     With a `window`, no image is begun before those `window` images are kept that come before it: so it is known which
     ones were under way when the process ended.
 
@@ -73,6 +72,10 @@ def embed_chunk(
 
     changed: list[str] = []
 
+    def keep(fresh: Sequence[Part], on_disk: bool = True) -> None:
+        _add_thumbnails(chunk, fresh)  # first, since what has vectors is not drawn again
+        keeper.keep(_shards(embedders, fresh), on_disk)
+
     def blame(position: int, death: Exception) -> Part:
         error = decoder_failure(death, chunk.decode_timeout_s)
         return pool.submit(fail_image, chunk_path, position, error.status, str(error)).result()
@@ -80,14 +83,18 @@ def embed_chunk(
     for positions in _windows(chunk, done, window):
         fresh: list[Part] = []
         batches = _batches(positions)
-        for part in stage.finish(map_batches(pool, partial(embed_part, chunk_path), batches, in_flight, blame)):
-            on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
-            changed += part.changed
-            fresh.append(part)
-            if keeper.is_due(sum(len(one.content_hashes) + len(one.failures) for one in fresh)):
-                keeper.keep(_shards(embedders, fresh))
-                fresh = []
-        keeper.keep(_shards(embedders, fresh), on_disk=window is not None)
+        try:
+            for part in stage.finish(map_batches(pool, partial(embed_part, chunk_path), batches, in_flight, blame)):
+                on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
+                changed += part.changed
+                fresh.append(part)
+                if keeper.is_due(sum(len(one.content_hashes) + len(one.failures) for one in fresh)):
+                    keep(fresh)
+                    fresh = []
+        except (KeyboardInterrupt, SystemExit):  # it is asked to end, and has the time for this
+            keep(fresh)
+            raise
+        keep(fresh, on_disk=window is not None)
     for path in changed:
         logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
     written = write_joined(chunk, keeper.shards)
@@ -122,9 +129,10 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
     outcomes: dict[str, list[Prepared | Refused]] = {modality: [] for modality in embedders}
     failures: list[Failure] = []
     changed: list[str] = []
+    thumbnails: dict[bytes, bytes] = {}
     for pending in map(chunk.pending.__getitem__, positions):
         try:
-            data = _read_unchanged(Path(chunk.images_root), pending, chunk.follow_links)
+            data = read_unchanged(chunk.roots, pending, chunk.follow_links)
             with time_limit(chunk.decode_timeout_s):
                 pixels = _decode(chunk, data)
         except ImageChangedError:
@@ -133,9 +141,11 @@ def embed_part(chunk_path: Path, positions: Sequence[int]) -> Part:
             failures.append(Failure(pending.content_hash, error.status, str(error)))
         else:
             content_hashes.append(pending.content_hash)
+            if chunk.thumbnails_dir is not None:
+                thumbnails[pending.content_hash] = thumbnail_of(pixels)
             for modality, embedder in embedders.items():
                 outcomes[modality].append(prepare(embedder, expected[modality], pixels))
-    part = Part(tuple(content_hashes), {}, tuple(failures), tuple(changed))
+    part = Part(tuple(content_hashes), {}, tuple(failures), tuple(changed), thumbnails=thumbnails)
     for modality, embedder in embedders.items():
         part = part.with_rows(embedder, outcomes[modality])
     return part
@@ -174,17 +184,6 @@ def _prepared_like(chunk_path: Path) -> dict[str, Like | None]:
     return {modality: prepared_like(embedder) for modality, embedder in _load(chunk_path)[1].items()}
 
 
-def _read_unchanged(root: Path, pending: Pending, follow_links: bool) -> bytes:
-    try:
-        data, status = read_regular(root / pending.path, follow_links)
-    except OSError as error:
-        raise ImageChangedError(f"{pending.path}: {error}") from error
-    same_stat = FoundFile.of(pending.path, len(data), status) == pending[1:]
-    if not same_stat and hashlib.sha256(data).digest() != pending.content_hash:
-        raise ImageChangedError(pending.path)
-    return data
-
-
 def _checked_embedders(chunk: Chunk) -> dict[str, Embedder]:
     embedders = create_embedders(chunk.fingerprints, chunk.vector_settings, Path(chunk.models_dir))
     for modality, embedder in embedders.items():
@@ -206,6 +205,12 @@ def _windows(chunk: Chunk, done: Collection[bytes], window: int | None) -> Itera
 def _batches(positions: Sequence[int]) -> Iterator[Sequence[int]]:
     for start in range(0, len(positions), IMAGES_PER_PART):
         yield positions[start : start + IMAGES_PER_PART]
+
+
+def _add_thumbnails(chunk: Chunk, parts: Sequence[Part]) -> None:
+    if chunk.thumbnails_dir is not None:
+        made = {content: small for part in parts for content, small in part.thumbnails.items()}
+        ThumbnailStore(Path(chunk.thumbnails_dir)).add(made)
 
 
 def _shards(embedders: Mapping[str, Embedder], parts: Sequence[Part]) -> dict[str, Shard]:

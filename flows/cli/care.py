@@ -16,7 +16,7 @@ from imgrec.flows.cli.options import json_option, library_option
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
 if TYPE_CHECKING:
-    from imgrec.search.indexes.updating import IndexParameters
+    from imgrec.search.indexes.parameters import IndexParameters
     from imgrec.search.upkeep.doctor import Diagnosis
 
 
@@ -163,6 +163,6 @@ def _of_settings(error: SettingsError) -> Diagnosis:
 
 
 def _parameters(chosen: Settings) -> IndexParameters:
-    from imgrec.search.indexes.updating import IndexParameters
+    from imgrec.search.indexes.parameters import IndexParameters
 
     return IndexParameters(**{field.name: getattr(chosen, field.name) for field in fields(IndexParameters)})

@@ -23,18 +23,26 @@ def speak_plainly(verbose: bool) -> None:
     """
     if verbose:
         return
-    warnings.filterwarnings(
-        "ignore", "Failed to create the Prefect home directory"
-    )  # `imgrec.flows.cli.server` tells what to do
+    ignore_missing_home()
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     logger = logging.getLogger("imgrec")
     if not any(isinstance(handler, _PlainHandler) for handler in logger.handlers):
         logger.addHandler(_PlainHandler(logging.WARNING))
 
 
+def ignore_missing_home() -> None:
+    """Keep Prefect from warning that it cannot make its home: `imgrec.flows.cli.server` tells what to do."""
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
+
+
 def complain(message: str) -> None:
     """Say on standard error what went wrong."""
     click.echo(f"imgrec: error: {visible(message)}", err=True)
+
+
+def warn(message: str) -> None:
+    """Say on standard error what somebody should know of."""
+    click.echo(f"imgrec: warning: {visible(message)}", err=True)
 
 
 def visible(text: str) -> str:

@@ -12,6 +12,8 @@ from imgrec.flows.cli.options import (
     json_option,
     library_option,
     retry_option,
+    roots_of,
+    roots_options,
     settings_options,
     walking_options,
 )
@@ -20,7 +22,7 @@ from imgrec.flows.cli.server_named import server_is_named
 
 
 @click.command()
-@click.argument("photos", required=False)
+@roots_options
 @library_option
 @click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to compute; may be repeated.")
 @click.option(
@@ -31,7 +33,6 @@ from imgrec.flows.cli.server_named import server_is_named
     help="Index to build beside those that are there; may be repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and change nothing.")
-@click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @walking_options
 @retry_option
@@ -45,7 +46,8 @@ from imgrec.flows.cli.server_named import server_is_named
 def ingest(
     verbose: bool,
     /,
-    photos: str | None,
+    photos: tuple[str, ...],
+    removed: tuple[str, ...],
     library: str | None,
     modalities: tuple[str, ...],
     indexes: tuple[str, ...],
@@ -56,19 +58,20 @@ def ingest(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Make or renew the library of a folder of photos.
+    """Make or renew the library of a folder of photos, or of several by name.
 
     Only what is new or changed is computed. Stop it whenever you like: the next run goes on from there.
-    Without PHOTOS, the library's own folder is taken.
+    Without PHOTOS, the library's own folders are taken, all of them; one that is not mounted is left alone.
 
     \b
     imgrec ingest ~/Pictures
     imgrec ingest ~/Pictures --dry-run
+    imgrec ingest laptop=~/Pictures nas=/mnt/nas/photos
     imgrec ingest --library ~/photos.imgrec --workers 8
     """
     chosen = chosen_of(settings)
     where = {
-        "images_root": photos,
+        "images_root": roots_of(photos, removed),
         "library": library,
         "modalities": list(modalities) or None,
         "indexes": list(indexes) or None,
@@ -126,7 +129,7 @@ def _run_ingest(
         speak_plainly(verbose)
         from imgrec.flows.pipeline.ingesting import ingest_nothing
 
-        report = ingest_nothing(loaded, **{name: value for name, value in flags.items() if name != "accept_missing"})
+        report = ingest_nothing(loaded, **flags)
         if report is not None:
             show_report(report, as_json, verbose)
             return
@@ -140,7 +143,8 @@ def _print_estimate(
 
     estimate = estimate_ingest(settings, retry_failed, photos_moved, accept_missing)
     if as_json:
-        print_json({**vars(estimate), "disk_bytes": estimate.disk_bytes})
+        facts = {name: value for name, value in vars(estimate).items() if name not in ("roots", "left_alone")}
+        print_json({**facts, "roots_left_alone": estimate.left_alone, "disk_bytes": estimate.disk_bytes})
     else:
         from imgrec.flows.cli.tables import print_estimate
 

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from imgrec.storage.photos.formats import EXTRAS, HEIF, JXL, RAW, how_to_install
+from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import BROKEN_SYMLINK, DOUBLE_SYMLINK, LIBRARY, MACOS_TWIN, NO_SUFFIX, SPECIAL, SYMLINK
 
 # So many suffixes are named; `--json` has all.
@@ -55,3 +57,11 @@ def _most(counts: Mapping[str, int]) -> str:
     if rest:
         told.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds that --json lists")
     return ", ".join(told)
+
+
+def describe_left_alone(roots: Roots, name: str, reason: str) -> str:
+    """Say that a root seems not to be mounted."""
+    return (
+        f"{printable(roots.describe(name))} is left alone, as if it were not mounted: {reason}. Its photos stay in the "
+        "library as they are"
+    )

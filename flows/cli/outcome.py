@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from imgrec.conf.settings import Settings
-from imgrec.flows.cli.console import complain, print_json, speak_plainly, visible
+from imgrec.flows.cli.collecting import importing
+from imgrec.flows.cli.console import complain, print_json, speak_plainly, warn
+from imgrec.flows.cli.other_files import describe_left_alone
 from imgrec.flows.pipeline.interrupts import cleaning_up
 from imgrec.storage.errors import PhotosVanishedError
 from imgrec.storage.photos.formats import describe_extras
 from imgrec.storage.photos.walk import SYMLINK
+from imgrec.tasks.tracking import import_mlflow
 
 if TYPE_CHECKING:  # knows Prefect, which takes a second to import
     from imgrec.flows.pipeline.report import RunReport
@@ -38,20 +41,29 @@ def run_stage(
         from imgrec.flows.pipeline import ingesting
         from imgrec.tasks.calls import PlainCalls
 
-        run, options = partial(getattr(ingesting, stage), chosen, PlainCalls(chosen.retries)), flags
+        run: Callable[..., RunReport] = partial(getattr(ingesting, stage), chosen, PlainCalls(chosen.retries))
+        options = flags
     else:
-        begin(verbose)
-        run = getattr(import_module(f"imgrec.flows.{_FLOWS[stage]}"), _FLOWS[stage])
+        run = load_flow(_FLOWS[stage], verbose)
         options = {**sources, **flags}
     show_report(asking_if_vanished(run, options, as_json), as_json, verbose)
 
 
-def begin(verbose: bool) -> None:
-    """Prepare a command that runs a flow; comes before the import of the flow."""
-    speak_plainly(verbose)
-    from imgrec.flows.cli.server import tame_temporary_server
+def load_flow(name: str, verbose: bool) -> Callable[..., Any]:
+    """Import the flow of `imgrec.flows.<name>`, with the server that its runs are told to.
 
-    tame_temporary_server()
+    A temporary server takes seconds to start, and in that time all is imported that the flow will need.
+    """
+    speak_plainly(verbose)
+    from imgrec.flows.cli.server import start_temporary_server
+
+    server = start_temporary_server()
+    with importing():
+        flow = getattr(import_module(f"imgrec.flows.{name}"), name)
+        import_mlflow()
+    if server is not None:
+        server.wait_until_it_answers()
+    return cast("Callable[..., Any]", flow)
 
 
 def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any], as_json: bool) -> RunReport:
@@ -68,7 +80,7 @@ def asking_if_vanished(run: Callable[..., RunReport], options: Mapping[str, Any]
 
 
 def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
-    """Print what a run did."""
+    """Print what a run did, and warn of what it could not look at."""
     if as_json:
         print_json(report.as_json())
     else:
@@ -78,5 +90,7 @@ def show_report(report: RunReport, as_json: bool, verbose: bool) -> None:
     if report.scan is not None and report.scan.found == 0:
         links = report.scan.other_files.get(SYMLINK, 0)
         why = [f"{links:,} symbolic links were left: --follow-links"] if links else []
-        told = "; ".join([f"no photos in {report.images_root}", *why, *describe_extras(report.scan.other_files)])
-        click.echo(f"imgrec: warning: {visible(told)}", err=True)
+        told = "; ".join([f"no photos in {report.roots}", *why, *describe_extras(report.scan.other_files)])
+        warn(told)
+    for name, reason in (report.scan.left_alone if report.scan else {}).items():
+        warn(describe_left_alone(report.roots, name, reason))

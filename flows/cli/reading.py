@@ -1,7 +1,6 @@
 """What a library holds: `imgrec status`, `failures`, `sql`."""
 
 import math
-from pathlib import Path
 
 import click
 
@@ -20,7 +19,7 @@ def status(library: str | None, as_json: bool) -> None:
 
     facts = read_status(Settings.load(library=library).library)
     if as_json:
-        print_json({"root": facts["images_root"], **{key: facts[key] for key in ("images", "vectors", "indexes")}})
+        print_json({key: facts[key] for key in ("root", "roots", "images", "vectors", "indexes")})
     else:
         from imgrec.flows.cli.tables import print_status
 
@@ -41,8 +40,9 @@ def failures(library: str | None, as_json: bool) -> None:
         if as_json:
             for row in registry.failures(fingerprints):
                 facts = {"id": row.id, "path": row.path, "status": row.status, "reason": row.reason}
-                file = file_facts(str(Path(home.images_root) / row.file_path))
-                print_json({**facts, "remedy": remedy_for(row.status, row.reason), "root": home.images_root, **file})
+                file, root = home.roots.place(row.file_path) or (None, None)
+                where = {"root": root, **(file_facts(file) if file else {"file": None})}
+                print_json({**facts, "remedy": remedy_for(row.status, row.reason), **where})
         else:
             from imgrec.flows.cli.tables import print_failures
 

@@ -9,21 +9,7 @@ import click
 from imgrec.conf.settings import Settings
 from imgrec.flows.cli.console import complain, file_facts, print_json, speak_plainly, visible
 from imgrec.flows.cli.exit_codes import FAILED
-from imgrec.flows.cli.options import json_option, library_option, settings_options
-
-
-def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | None) -> Path | None:
-    """Refuse before the search what no contact sheet can be written to."""
-    if value is None:
-        return None
-    path = Path(value)
-    if path.is_dir():
-        raise click.BadParameter(f"{value} is a folder: give the name of a file in it")
-    if path.suffix.lower() != ".png":
-        raise click.BadParameter(f"{value}: a contact sheet is a PNG, so its name has to end in .png")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"{value}: there is no folder {path.parent}")
-    return path
+from imgrec.flows.cli.options import json_option, library_option, settings_options, sheet_path
 
 
 @click.command()
@@ -37,7 +23,11 @@ def _sheet_path(_context: click.Context, _option: click.Parameter, value: str | 
 @settings_options("top_k", "ef_search", "device", "models_root")
 @click.option("--scores", type=click.Choice(["index", "all"]), default="index", show_default=True,
               help="Modalities to score for a new picture; id:N always has all.")  # fmt: skip
-@click.option("--preview", metavar="FILE.png", callback=_sheet_path,
+@click.option("--weights", metavar="color=1,sift=0.5", help="What each modality counts, instead of the index's own "
+              "weights; those that are not named count nothing.")  # fmt: skip
+@click.option("--expand", is_flag=True, help="Rank the 200 nearest photos anew by what they have for neighbours: more "
+              "of the same kind, and scores that no longer fall from hit to hit.")  # fmt: skip
+@click.option("--preview", metavar="FILE.png", callback=sheet_path,
               help="Write one contact sheet of all queries and their hits, as PNG.")  # fmt: skip
 @json_option
 @click.pass_obj
@@ -51,6 +41,8 @@ def search(
     library: str | None,
     index: str | None,
     scores: str,
+    weights: str | None,
+    expand: bool,
     preview: Path | None,
     as_json: bool,
     **settings: str | None,
@@ -69,6 +61,7 @@ def search(
     imgrec search --text "2:a red car" --image id:7 --minus snow
     imgrec search holiday.jpg
     imgrec search id:7 id:12 --top-k 20
+    imgrec search id:7 --weights color=1,efficientnet=2
     imgrec search holiday.jpg --preview hits.png
     imgrec search holiday.jpg --json | jq .hits[0].path
     """
@@ -77,6 +70,7 @@ def search(
     from imgrec.search.errors import QueryError
     from imgrec.search.searcher import Searcher
     from imgrec.search.terms import parse_terms
+    from imgrec.search.weights import parse_weights
 
     chosen = Settings.load(library=library, **settings)
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
@@ -84,6 +78,7 @@ def search(
     failed = False
     shown: list[Any] = []
     terms = parse_terms(texts, images, minus)
+    shares = None if weights is None else parse_weights(weights)
     if bool(terms) == bool(queries):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
     limits, for_text = chosen.limits(), any(term.is_text for term in terms)
@@ -91,11 +86,11 @@ def search(
         if preview:
             _check_height(len(queries) or 1, min(chosen.top_k, searcher.photos))
         if terms:
-            shown.append(searcher.search_terms(terms, chosen.top_k))
+            shown.append(searcher.search_terms(terms, chosen.top_k, shares, expand))
             _show(shown[-1], as_json)
         for query in queries:
             try:
-                shown += searcher.search([query], chosen.top_k, scores == "all")
+                shown += searcher.search([query], chosen.top_k, scores == "all", shares, expand)
             except QueryError as error:
                 complain(str(error))
                 failed = True
@@ -140,10 +135,11 @@ def _answer_json(answer: Any) -> dict[str, object]:
 
     keys = ("rank", "id", "path", "score", "scores")
     hits: Iterable[Any] = answer.hits
+    found = [{**{key: getattr(hit, key) for key in keys}, "root": hit.root, **file_facts(hit.file)} for hit in hits]
     return {
         "query": printable(answer.query),
         **(file_facts(answer.file) if answer.file else {"file": None}),
         "root": answer.root,
         "index": answer.index,
-        "hits": [{**{key: getattr(hit, key) for key in keys}, **file_facts(hit.file)} for hit in hits],
+        "hits": found,
     }

@@ -3,6 +3,9 @@
 Prefect starts it as a plain child process, on a port that was free a moment ago. Another process could have taken that
 port, and would then be given our runs; a Ctrl-C in the terminal would end the server under a flow that is finishing
 its work; nobody would notice its death; and it would outlive a command that was killed, for ever.
+
+Nor is it started through Prefect: importing that part takes each process seconds, its settings alone one. Our server is
+a child from the first moment on, and Prefect, imported while it starts, finds it by PREFECT_API_URL like any other.
 """
 
 import atexit
@@ -17,20 +20,24 @@ import threading
 import time
 from concurrent.futures import Future
 from functools import partialmethod
-from pathlib import Path
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
-from prefect.settings import Settings, get_current_settings
-
-from imgrec.flows.cli.console import complain
+from imgrec.flows.cli.collecting import importing
+from imgrec.flows.cli.console import complain, ignore_missing_home
 from imgrec.flows.cli.exit_codes import FAILED
+from imgrec.flows.cli.server_named import API_URL, server_is_named
 from imgrec.storage.errors import ImgrecError
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
 
 CHECK_EVERY_S = 1.0
 STOP_WITHIN_S = 5.0
 # The next start may go well: two that make one database at the same time, or memory that was short for a moment.
 MAX_STARTS = 3
 ROOM_BYTES = 8 << 20  # SQLite's write-ahead log takes 4 MB before it is merged into the database
+UI_URL = "PREFECT_UI_URL"
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it, and a process that is ended at once does not bring it back
 
 
@@ -38,23 +45,34 @@ class ServerError(ImgrecError):
     """Prefect's temporary server does not start, or does not stay."""
 
 
-def tame_temporary_server() -> None:
-    """Start the server in place of Prefect, where none is configured: while it starts, imports can go on."""
-    settings = get_current_settings()
-    if settings.api.url:
-        return
-    _check_room(settings)
+_temporary: "TemporaryServer | None" = None
+
+
+def start_temporary_server() -> "TemporaryServer | None":
+    """Start a server for this process where none is configured, and return it; comes before the import of Prefect.
+
+    Where Prefect has been imported already (by a plugin, or in tests), it says itself what it is configured for.
+    """
+    if server_is_named() or "prefect" in sys.modules:
+        from prefect.settings import get_current_settings
+
+        if get_current_settings().api.url:
+            return None
     # Else Prefect says on standard error, several times, that the server did not take the log; what fails then is told.
     logging.raiseExceptions = False
-    from prefect.server.api.server import SubprocessASGIServer
+    global _temporary
+    _temporary = TemporaryServer()
+    os.environ |= {API_URL: _temporary.url, UI_URL: ""}  # it has no pages that could show a run
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
 
-    ours = TemporaryServer(settings)
+        refresh_global_settings_context()  # it has read the variables at its import
+    return _temporary
 
-    def start(theirs: SubprocessASGIServer, timeout: int | None = None) -> None:
-        theirs.port, theirs.server_process, theirs.running = ours.port, ours.wait_until_it_answers(), True
 
-    SubprocessASGIServer.start = start  # type: ignore[method-assign, assignment] # no other way
-    _ignore_proxies()
+def temporary_url() -> str | None:
+    """Where the server is that this process has started."""
+    return None if _temporary is None else _temporary.url
 
 
 def _ignore_proxies() -> None:
@@ -68,7 +86,7 @@ def _ignore_proxies() -> None:
         client.__init__ = partialmethod(client.__init__, trust_env=False)  # type: ignore[method-assign, assignment] # the same
 
 
-def _check_room(settings: Settings) -> None:
+def _check_room(settings: "Settings") -> None:
     """Make sure that Prefect's database can grow: a server with a full disk starts, and then fails at each request.
 
     Raises:
@@ -95,13 +113,10 @@ class TemporaryServer:
     accepts is served by the next one.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._home = settings.home
-        self._timeout_s = settings.server.ephemeral.startup_timeout_seconds
+    def __init__(self) -> None:
         # What Prefect passes to its own, https://github.com/PrefectHQ/prefect/blob/3.8.8/src/prefect/server/api/server.py
         mine = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-        theirs = settings.to_environment_variables(exclude_unset=True)
-        self._environment = {**os.environ, **mine, **theirs, "PYTHONSAFEPATH": "1"}
+        self._environment = {**os.environ, **mine, "PYTHONSAFEPATH": "1"}
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port: int = self._socket.getsockname()[1]
         self._ending = threading.Event()
@@ -110,17 +125,28 @@ class TemporaryServer:
         atexit.register(self.end)
         threading.Thread(target=self._keep, args=(told,), daemon=True).start()
 
+    @property
+    def url(self) -> str:
+        """Where Prefect's clients find it."""
+        return f"http://127.0.0.1:{self.port}/api"
+
     def wait_until_it_answers(self) -> "subprocess.Popen[bytes]":
         """Return the process that serves.
 
         Raises:
-            ServerError: it does not start.
+            ServerError: it does not start, or cannot write its database.
         """
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        _check_room(settings)
+        _ignore_proxies()
+        timeout_s = settings.server.ephemeral.startup_timeout_seconds
         try:
-            return self._answering.result(self._timeout_s)
+            return self._answering.result(timeout_s)
         except TimeoutError as error:
             raise ServerError(
-                f"Prefect's temporary server has not started in {self._timeout_s} s: run the command again when the "
+                f"Prefect's temporary server has not started in {timeout_s} s: run the command again when the "
                 "machine is less busy, or set PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
             ) from error
 
@@ -166,7 +192,7 @@ class TemporaryServer:
                 break
             if started < MAX_STARTS:
                 self.process, told = self._start()
-        return _why_it_ended(code, self._home)
+        return _why_it_ended(code)
 
     def end(self) -> None:
         """End the server; comes by itself when this process ends."""
@@ -190,12 +216,15 @@ def _give_up(error: ServerError) -> None:
         os._exit(FAILED)
 
 
-def _why_it_ended(code: int, home: Path) -> str:
+def _why_it_ended(code: int) -> str:
     if code < 0:
         return (
             f"Prefect's temporary server was killed {MAX_STARTS} times ({signal.Signals(-code).name}), mostly for want "
             "of memory: use fewer --workers or close some programs, then run the command again: it goes on from here"
         )
+    from prefect.settings import get_current_settings
+
+    home = get_current_settings().home
     return (
         f"Prefect's temporary server ended {MAX_STARTS} times (exit code {code}): its database is in {home}, which may "
         "be damaged or full; `prefect server start` shows the reason, and another PREFECT_HOME starts with a new one"
@@ -210,7 +239,10 @@ def _end_with(parent: int) -> None:
 
 def _serve(listening: int, tells: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    import uvicorn
+    ignore_missing_home()
+    with importing():
+        import prefect.server.api.server
+        import uvicorn
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -218,7 +250,7 @@ def _serve(listening: int, tells: int, parent: int) -> None:
             os.write(tells, b"1")
             os.close(tells)
 
-    config = uvicorn.Config("prefect.server.api.server:create_app", factory=True, log_level="error", lifespan="on")
+    config = uvicorn.Config(prefect.server.api.server.create_app, factory=True, log_level="error", lifespan="on")
     Server(config).run([socket.socket(fileno=listening)])
 
 

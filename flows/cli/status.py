@@ -7,6 +7,7 @@ from imgrec.embedders.catalogue import create_embedders
 from imgrec.search.errors import IndexDamagedError
 from imgrec.search.indexes.layout import IndexFolder, list_indexes
 from imgrec.storage.library import open_library
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.registry.registry import Registry
 
 
@@ -21,14 +22,27 @@ def read_status(root: Path) -> dict[str, Any]:
             name: registry.count_vectors(name, embedder.spec.fingerprint) if name in known else 0
             for name, embedder in embedders.items()
         }
+        roots = _describe_roots(library.roots, registry)
     indexes = {name: _describe(IndexFolder(library.indexes_dir, name)) for name in list_indexes(library.indexes_dir)}
     return {
         "library": str(library.root),
-        "images_root": library.images_root,
+        "root": library.roots.only,
+        "roots": roots,
         "vector_settings": dict(library.vector_settings),
         "images": images,
         "vectors": vectors,
         "indexes": indexes,
+    }
+
+
+def _describe_roots(roots: Roots, registry: Registry) -> dict[str, dict[str, Any]]:
+    """Say of each root that has a name where it is, how many images it has by state, and what is amiss with it."""
+    if not roots.are_named:
+        return {}
+    absent = roots.absent()
+    return {
+        name: {"folder": folder, "absent": absent.get(name), **registry.count_images(name)}
+        for name, folder in roots.folders.items()
     }
 
 

@@ -11,17 +11,18 @@ from imgrec.flows.cli.options import (
     json_option,
     library_option,
     retry_option,
+    roots_of,
+    roots_options,
     settings_options,
     walking_options,
 )
-from imgrec.flows.cli.outcome import begin, run_stage
+from imgrec.flows.cli.outcome import load_flow, run_stage
 from imgrec.flows.pipeline.interrupts import cleaning_up
 
 
 @click.command()
-@click.argument("photos", required=False)
+@roots_options
 @library_option
-@click.option("--photos-moved", is_flag=True, help="The library's photos are in PHOTOS now.")
 @click.option("--accept-missing", is_flag=True, help="Mark photos missing, however many are gone.")
 @walking_options
 @retry_option
@@ -34,7 +35,8 @@ from imgrec.flows.pipeline.interrupts import cleaning_up
 def scan(
     verbose: bool,
     /,
-    photos: str | None,
+    photos: tuple[str, ...],
+    removed: tuple[str, ...],
     library: str | None,
     photos_moved: bool,
     accept_missing: bool,
@@ -51,7 +53,7 @@ def scan(
     imgrec embed --modality color
     imgrec index build --index color
     """
-    where, chosen = {"images_root": photos, "library": library}, chosen_of(settings)
+    where, chosen = {"images_root": roots_of(photos, removed), "library": library}, chosen_of(settings)
     flags = {"photos_moved": photos_moved, "accept_missing": accept_missing, "retry_failed": retry_failed}
     loaded = Settings.load(**where, **chosen)
     run_stage("scan", loaded, {**where, "settings": chosen}, flags, as_json, verbose)
@@ -186,10 +188,7 @@ def sift(verbose: bool, /, library: str | None, as_json: bool, **settings: str |
     imgrec train sift
     imgrec ingest
     """
-    begin(verbose)
-    from imgrec.flows.train_sift import train_sift
-
-    trained = train_sift(library, chosen_of(settings))
+    trained = load_flow("train_sift", verbose)(library, chosen_of(settings))
     if as_json:
         print_json(vars(trained))
     else:

@@ -79,7 +79,7 @@ def _photo_table(report: RunReport) -> Table:
             "changed": did.changed,
             "back again": did.returned,
             "missing": did.missing,
-            "left the library by exclusion": did.excluded,
+            "excluded, or of a removed root": did.excluded,
             "unchanged": report.scan.unchanged,
         }
         for name, count in counts.items():
@@ -94,13 +94,14 @@ def _photo_table(report: RunReport) -> Table:
 
 def _print_indexes(indexes: Mapping[str, IndexReport], verbose: bool) -> None:
     columns = [
-        Column("index"), Column(""), Column("vectors", right=True), Column("size", right=True),
-        Column("recall@10", right=True, gives_way=2), Column("build", right=True, gives_way=1),
+        Column("index"), Column(""), Column("kind", gives_way=3), Column("vectors", right=True),
+        Column("size", right=True), Column("recall@10", right=True, gives_way=2),
+        Column("build", right=True, gives_way=1),
     ]  # fmt: skip
     rows = []
     for name, built in indexes.items():
-        made = built.manifest.parameters
-        graph = f"{made['hnsw_m']}/{made['ef_construction']}/{made['ef_search']}"
-        row = (name, built.action, f"{built.manifest.live:,}", size_of(built.bytes))
-        rows.append((*row, score_of(built.recall), f"{built.build_s:.1f} s", *([graph] if verbose else [])))
-    print_lines("Indexes", [*columns, *([Column("M/efC/efS")] if verbose else [])], rows)
+        manifest = built.manifest
+        row = (name, built.action, manifest.kind, f"{manifest.live:,}", size_of(built.bytes))
+        kind = f"ef_search {manifest.ef_search:,}; {manifest.why}"
+        rows.append((*row, score_of(built.recall), f"{built.build_s:.1f} s", *([kind] if verbose else [])))
+    print_lines("Indexes", [*columns, *([Column("why this kind")] if verbose else [])], rows)

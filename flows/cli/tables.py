@@ -12,17 +12,20 @@ from rich.text import Text
 
 from imgrec.flows.cli.console import visible
 from imgrec.flows.cli.lines import Column, plain_console, print_lines, print_records
-from imgrec.flows.cli.other_files import describe_left
+from imgrec.flows.cli.other_files import describe_left, describe_left_alone
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.registry.failures import remedy_for
 
 if TYPE_CHECKING:  # reports know Prefect, which takes a second to import
     from imgrec.embedders.models.store import StoredModel
     from imgrec.flows.pipeline.dry_run import Estimate
+    from imgrec.flows.pipeline.exploring import ExploreReport
     from imgrec.search.answers import Answer
     from imgrec.search.upkeep.doctor import Diagnosis
     from imgrec.search.upkeep.unneeded import Garbage
-    from imgrec.storage.registry.registry import ImageRow
+    from imgrec.storage.registry.images import ImageRow
+
+_CLUSTERS_SHOWN = 20
 
 
 def print_answer(answer: Answer) -> None:
@@ -50,7 +53,7 @@ def print_estimate(estimate: Estimate) -> None:
     table.add_row("leave as they are", f"{estimate.unchanged:,}")
     table.add_row("miss (moved, changed or deleted)", f"{estimate.gone:,}")
     if estimate.excluded:
-        table.add_row("take out of the library by exclusion", f"{estimate.excluded:,}")
+        table.add_row("take out (excluded, or of a removed root)", f"{estimate.excluded:,}")
     table.add_row("take about", _duration(estimate.seconds))
     table.add_row("need disk", size_of(estimate.disk_bytes))
     for what, size in estimate.disk.items():
@@ -59,6 +62,8 @@ def print_estimate(estimate: Estimate) -> None:
     console.print(table)
     for line in describe_left(estimate.other_files, estimate.left_out):
         console.print(visible(line), soft_wrap=True)
+    for name, reason in estimate.left_alone.items():
+        console.print(visible(describe_left_alone(estimate.roots, name, reason)), soft_wrap=True)
     for script in estimate.jobs:
         console.print()
         console.out(script, highlight=False)
@@ -69,13 +74,26 @@ def print_estimate(estimate: Estimate) -> None:
 def print_status(facts: Mapping[str, Any]) -> None:
     """Print what a library holds."""
     console = plain_console()
-    console.print(f"library {visible(facts['library'])} of {visible(facts['images_root'])}", soft_wrap=True)
+    of = "" if facts["roots"] else f" of {visible(facts['root'])}"
+    console.print(f"library {visible(facts['library'])}{of}", soft_wrap=True)
+    if facts["roots"]:
+        _print_roots(facts["roots"])
     rows = [(f"images {state}", f"{count:,}") for state, count in facts["images"].items()]
     rows += [(f"vectors {modality}", f"{count:,}") for modality, count in facts["vectors"].items()]
     for name, index in facts["indexes"].items():
         told = "damaged" if "damaged" in index else f"{index['vectors']:,} in {size_of(index['bytes'])}"
         rows.append((f"index {name}", told))
     print_lines("", [Column("what"), Column("number", right=True)], rows)
+
+
+def _print_roots(roots: Mapping[str, Mapping[str, Any]]) -> None:
+    numbers = ("ok", "failed", "missing")
+    columns = [Column("photos of"), *(Column(state, right=True) for state in numbers), Column("folder")]
+    rows = [(name, *(f"{root[state]:,}" for state in numbers), root["folder"]) for name, root in roots.items()]
+    print_lines("", columns, rows)
+    for name, root in roots.items():
+        if root["absent"]:
+            plain_console().print(f"{name} seems not to be mounted: {visible(root['absent'])}", soft_wrap=True)
 
 
 def print_models(root: Path, models: Sequence[StoredModel]) -> None:
@@ -107,6 +125,39 @@ def print_failures(rows: Iterable[ImageRow]) -> None:
     console.print("" if remedies else "no image failed")
     for remedy, status in sorted(remedies.items(), key=lambda item: item[1]):
         console.print(f"{status}: {visible(remedy)}", soft_wrap=True)
+
+
+def print_explored(report: ExploreReport) -> None:
+    """Print what is on a map: its largest clusters, and where its page is."""
+    facts, console = report.facts, plain_console()
+    clusters = report.clusters[:_CLUSTERS_SHOWN]
+    words = any(cluster.words for cluster in clusters)
+    columns = [Column("cluster", right=True), Column("photos", right=True), Column("stands for it", right=True)]
+    columns += [Column("words")] if words else []
+    rows = [
+        (
+            str(cluster.number),
+            f"{cluster.size:,}",
+            f"id:{cluster.medoid}",
+            *([", ".join(cluster.words)] if words else []),
+        )
+        for cluster in clusters
+    ]
+    print_lines(f"Map {report.map}, {report.action}: {facts.tell(facts.mapped)}", columns, rows)
+    if len(report.clusters) > len(clusters):
+        console.print(f"and {len(report.clusters) - len(clusters):,} smaller clusters (`--json` lists them)")
+    console.print(
+        f"{facts.mapped:,} photos: {len(report.clusters):,} clusters, {report.alone:,} photos in none; "
+        f"{report.links:,} links, {report.communities:,} communities",
+        soft_wrap=True,
+    )
+    if report.seconds:
+        console.print(
+            "  ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items()), soft_wrap=True
+        )
+    if report.page is not None:
+        told = "" if report.shown == facts.mapped else f", {report.shown:,} photos of it"
+        console.print(f"page: {visible(printable(str(report.page)))}{told}", soft_wrap=True)
 
 
 def print_rows(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,6 +9,7 @@ from imgrec.embedders.work.chunk import Chunk, WrittenChunk, read_chunk
 from imgrec.storage.library import Library
 from imgrec.storage.registry.pending import PendingGroup, read_pending
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.thumbnails.store import ThumbnailStore
 
 # One task run a chunk; more of them would drown Prefect's UI, so chunks grow instead.
 MAX_CHUNKS = 2_000
@@ -51,12 +52,15 @@ def write_chunks(
 ) -> Iterator[WrittenChunk]:
     """Write the pending contents as chunk files into a folder, one at a time, `batch_size` images each or more."""
     total = sum(part.images for part in parts)
+    store = ThumbnailStore(library.thumbnails_dir)
     size = max(chosen.batch_size, -(-total // MAX_CHUNKS))
     for part in parts:
+        draws = chosen.thumbnails and part.counts  # once, where the modalities of a picture are divided
         for start in range(part.start, part.start + part.images, size):
             pending = read_pending(registry, start, min(size, part.start + part.images - start))
+            lacking = draws and store.lacking([entry.content_hash for entry in pending])
             chunk = Chunk(
-                images_root=library.images_root,
+                images_roots=library.roots.folders,
                 shards_dir=str(library.shards_dir),
                 models_dir=str(library.models_dir),
                 fingerprints={modality: fingerprints[modality] for modality in part.modalities},
@@ -65,5 +69,6 @@ def write_chunks(
                 decode_timeout_s=chosen.decode_timeout_s,
                 pending=tuple(pending),
                 follow_links=library.follow_links,
+                thumbnails_dir=str(library.thumbnails_dir) if lacking else None,
             )
             yield chunk.written(chunk.write(folder), part.counts)

@@ -32,7 +32,7 @@ def close_run(
     """
     report = RunReport(
         library=str(run.library.root),
-        images_root=run.library.images_root,
+        roots=run.library.roots,
         modalities=run.library.modalities,
         scan=scanned,
         embedded=embedded,
@@ -56,7 +56,7 @@ def close_run(
 
 def _track(run: Run, what: str, report: RunReport) -> TrackedRun | None:
     parameters: dict[str, object] = {
-        "images_root": report.images_root,
+        "images_root": str(report.roots),
         "modalities": ",".join(run.specs),
         "batch_size": run.chosen.batch_size,
         **{f"{name}.fingerprint": spec.fingerprint for name, spec in run.specs.items()},

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -19,15 +18,17 @@ from imgrec.flows.pipeline.libraries import check_device, preview_library
 from imgrec.search.fusion import index_modalities, indexes_in_step
 from imgrec.search.indexes.layout import list_indexes
 from imgrec.storage.errors import ImageError
-from imgrec.storage.library import Library
+from imgrec.storage.library import Library, is_library, open_library
 from imgrec.storage.machine.pool import WorkerPool, available_cpus, map_batches, time_limit
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.probe import read_regular
 from imgrec.storage.photos.profiles import profiles_of
-from imgrec.storage.registry import identity
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.migrations import is_up_to_date, migrate
+from imgrec.storage.registry.probes import sample_to_read
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan
 from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, graph_bytes_of, shard_bytes_of
 from imgrec.tasks.executors.choosing import cluster_of
@@ -40,7 +41,8 @@ FORWARD_SAMPLE = 8
 class Estimate:
     """Counts are of files before any is read: moved ones still look new and gone. `retried` are failed contents.
 
-    `excluded` are photos of the library that would leave it, `left_out` counts files and folders by the rule that does.
+    `excluded` are photos of the library that would leave it, `left_out` counts files and folders by the rule that does,
+    `left_alone` says why roots would be.
     `refused` says whether, and why, the ingest would stop for the photos that are gone. `disk` says what each copy of
     the vectors takes of `disk_bytes`; `jobs` are the batch scripts that a cluster would be given.
     """
@@ -54,6 +56,8 @@ class Estimate:
     other_files: dict[str, int]
     left_out: dict[str, int]
     excluded: int
+    roots: Roots
+    left_alone: dict[str, str]
     seconds: float
     disk: Mapping[str, int]
     jobs: Sequence[str] = ()
@@ -73,12 +77,14 @@ def estimate_ingest(
     if settings.executor != "slurm":
         check_device(library, settings.device)
     check_stored_models(library.modalities, library.vector_settings, settings.models_root)
-    root = Path(library.images_root)
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
-        comparison, walked = preview_scan(registry, root, library.walking)
+        before = open_library(library.root).roots if is_library(library.root) else library.roots
+        preview_names(library, registry)
+        moved = library.roots.moved_since(before)
+        comparison, walked = preview_scan(registry, library.roots, library.walking, accept_missing, moved)
         retried = _to_retry(registry, settings, retry_failed)
-        sample = identity.sample_to_read(registry.connection, SAMPLE)
+        sample = sample_to_read(registry.connection, SAMPLE)
         sample += registry.paths_of(random.sample(sorted(retried), min(SAMPLE - len(sample), len(retried))))
     work = partial(_time_pictures, library, settings.max_megapixels, settings.decode_timeout_s)
     with WorkerPool(1, preload=["imgrec.embedders.work.worker"]) as pool:
@@ -95,11 +101,13 @@ def estimate_ingest(
         unchanged=comparison.unchanged,
         to_read=comparison.to_read,
         gone=comparison.gone,
-        refused=foresee_refusal(root, comparison, share, photos_moved),
+        refused=foresee_refusal(library.roots, comparison, share, moved),
         retried=len(retried),
         other_files=dict(walked.other_files),
         left_out=dict(walked.left_out),
         excluded=comparison.excluded,
+        roots=library.roots,
+        left_alone=walked.left_alone,
         seconds=to_embed * a_picture,
         disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
         jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.batch_size)),
@@ -141,7 +149,7 @@ def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: fl
     started = time.perf_counter()
     for path in paths:
         try:
-            data, _ = read_regular(Path(library.images_root) / path, library.follow_links)
+            data, _ = read_regular(library.roots.locate(path), library.follow_links)
             with time_limit(decode_timeout_s):
                 side, profiles = settings["decode_min_side"], profiles_of(settings)
                 pixels = decode(data, side, max_megapixels, profiles)

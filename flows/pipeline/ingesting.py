@@ -22,18 +22,23 @@ def ingest(
     reembed: bool = False,
     retry_failed: bool = False,
 ) -> RunReport:
-    """Bring a library up to date with its folder of photos: scan, embed, mirror, index."""
+    """Bring a library up to date with its folders of photos: scan, embed, mirror, index."""
     with open_run(chosen, calls, photos_moved, reembed, embeds=True, indexes=chosen.indexes) as run:
         check_stored_models(run.library.modalities, run.library.vector_settings, chosen.models_root)
         retried = retry_stage(run, retry_failed)
         scanned = scan_stage(run, accept_missing)
-        embedded = embed_stage(run)
+        embedded = embed_stage(run, left_alone=scanned.left_alone)
         built = index_stage(run, chosen.indexes)
         return close_run(run, "ingest", scanned, embedded, built, retried)
 
 
 def ingest_nothing(
-    chosen: Settings, *, photos_moved: bool = False, reembed: bool = False, retry_failed: bool = False
+    chosen: Settings,
+    *,
+    photos_moved: bool = False,
+    accept_missing: bool = False,
+    reembed: bool = False,
+    retry_failed: bool = False,
 ) -> RunReport | None:
     """Look whether an ingest has nothing to do, and report that; None if there is something.
 
@@ -48,9 +53,9 @@ def ingest_nothing(
         if list_to_retry(run, retry_failed):
             return None
         with run.stages.timed("scan"):
-            scanned = look_at_photos(run)
+            scanned = look_at_photos(run, accept_missing)
         with run.stages.timed("embed"):
-            if scanned is None or not is_embedded(run):
+            if scanned is None or not is_embedded(run, scanned.left_alone):
                 return None
         with run.stages.timed("index"):
             built = look_at_indexes(run)
@@ -65,7 +70,7 @@ def scan(
     accept_missing: bool = False,
     retry_failed: bool = False,
 ) -> RunReport:
-    """Bring a library's registry up to date with its folder of photos, and compute nothing."""
+    """Bring a library's registry up to date with its folders of photos, and compute nothing."""
     with open_run(chosen, calls, photos_moved) as run:
         retried = retry_stage(run, retry_failed)
         return close_run(run, "scan", scan_stage(run, accept_missing), retried=retried)
@@ -79,7 +84,9 @@ def embed(
     with open_run(chosen, calls, embeds=True) as run:
         check_stored_models(modalities or run.library.modalities, run.library.vector_settings, chosen.models_root)
         retried = retry_stage(run, retry_failed)
-        return close_run(run, "embed", embedded=embed_stage(run, modalities), retried=retried)
+        return close_run(
+            run, "embed", embedded=embed_stage(run, modalities, run.library.roots.absent()), retried=retried
+        )
 
 
 def build(chosen: Settings, calls: Calls, *, rebuild: bool = False) -> RunReport:

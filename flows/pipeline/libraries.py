@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from imgrec.conf.errors import SettingsError
@@ -20,11 +19,12 @@ from imgrec.embedders.devices import find_place
 from imgrec.embedders.errors import UnknownEmbedderError
 from imgrec.embedders.extras import INSTALL_LEARNED, OPENCLIP, missing_of
 from imgrec.embedders.models.store import model_names
-from imgrec.storage.errors import PhotoRootError, VectorSettingsError
+from imgrec.flows.pipeline.roots import new_roots, planned_roots
+from imgrec.storage.errors import VectorSettingsError
 from imgrec.storage.library import Library, create_library, is_library, open_library
 from imgrec.storage.machine.atomic import TEMPORARY_PREFIX
 from imgrec.storage.machine.lock import HOLDER
-from imgrec.storage.photos.paths import printable
+from imgrec.storage.photos.roots import Roots
 
 # Of a new library: colours, patterns, and what is shown, by the best model that is there.
 DEFAULT_MODALITIES = ("color", "sift")
@@ -34,15 +34,16 @@ MODEL_IF_THERE, MODEL_ALWAYS_THERE = "openclip", "efficientnet"
 def library_for(settings: Settings, photos_moved: bool = False, reembed: bool = False) -> Library:
     """Open the library of these settings, or make it; `preview_library` says which one, and what it refuses.
 
-    What changes is saved, but for the folder of photos: a new one is the library's when a scan of it was accepted.
+    What changes is saved, but for where photos are: that is the library's when a scan of it was accepted. What a folder
+    is called is saved with its former name, until `settle_names`.
     """
     planned = preview_library(settings, photos_moved, reembed)
     if not is_library(settings.library):
-        root = Path(planned.images_root)
-        return create_library(planned.root, root, planned.modalities, planned.vector_settings, planned.walking)
+        return create_library(planned.root, planned.roots, planned.modalities, planned.vector_settings, planned.walking)
     kept = open_library(settings.library)
-    if replace(planned, images_root=kept.images_root) != kept:
-        replace(planned, images_root=kept.images_root).save()
+    saved = planned.with_roots(_renamed_only(kept.roots, planned.roots))
+    if saved != kept:
+        saved.save()
     return planned
 
 
@@ -108,11 +109,17 @@ def _check_asked(modalities: Iterable[str]) -> None:
         raise SettingsError(str(error)) from None
 
 
+def _renamed_only(kept: Roots, planned: Roots) -> Roots:
+    names = {old: new for old, new in planned.renamed.items() if old in kept.folders}
+    return Roots({names.get(name, name): folder for name, folder in kept.folders.items()}, planned.renamed)
+
+
 def _new(settings: Settings) -> Library:
-    root = _photo_folder(settings)
+    roots = new_roots(settings)
     if settings.library.is_dir() and any(_is_foreign(entry.name) for entry in settings.library.iterdir()):
         raise SettingsError(f"library = {settings.library}: this folder holds other things; name an empty or new one")
-    return Library(settings.library, "", 0, str(root), _modalities(settings), _vector_settings(settings), "")
+    library = Library(settings.library, "", 0, "", _modalities(settings), _vector_settings(settings), "")
+    return library.with_roots(roots)
 
 
 def _is_foreign(name: str) -> bool:
@@ -122,12 +129,10 @@ def _is_foreign(name: str) -> bool:
 
 def _with_changes(settings: Settings, photos_moved: bool, reembed: bool) -> Library:
     library = open_library(settings.library)
-    root = _images_root(library, settings, photos_moved)
+    library = library.with_roots(planned_roots(library, settings, photos_moved))
     modalities = tuple(dict.fromkeys([*library.modalities, *(settings.modalities or ())]))
     cards = _cards(settings, modalities[len(library.modalities) :])
-    planned = replace(
-        library, images_root=root, modalities=modalities, vector_settings={**library.vector_settings, **cards}
-    )
+    planned = replace(library, modalities=modalities, vector_settings={**library.vector_settings, **cards})
     differing = _differing(planned, settings, reembed)
     if differing and not reembed:
         raise VectorSettingsError(_refusal(planned, differing))
@@ -169,30 +174,6 @@ def _differing(library: Library, settings: Settings, reembed: bool) -> dict[str,
         if card != kept[setting]:
             differing[setting] = card
     return differing
-
-
-def _photo_folder(settings: Settings) -> Path:
-    if settings.images_root is None:
-        raise SettingsError("images_root is not set: name the folder of photos, as in `imgrec ingest ~/Pictures`")
-    root = settings.images_root.resolve()
-    if not root.is_dir():
-        raise PhotoRootError(f"{printable(str(settings.images_root))} is no folder: name the folder of photos")
-    return root
-
-
-def _images_root(library: Library, settings: Settings, photos_moved: bool) -> str:
-    """The folder of photos that a run takes: the library's own, unless they moved to another."""
-    if settings.images_root is None:
-        return library.images_root
-    if photos_moved:
-        return str(_photo_folder(settings))
-    if str(settings.images_root.resolve()) != library.images_root:
-        asked, known = printable(str(settings.images_root)), printable(library.images_root)
-        raise PhotoRootError(
-            f"{library.root} is the library of {known}: for {asked} name another --library, "
-            f"or if its photos moved there, run `imgrec ingest {shlex.quote(asked)} --photos-moved`"
-        )
-    return library.images_root
 
 
 def _kept(library: Library) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Look whether an ingest has anything to do, before anything is started for it."""
 
-from pathlib import Path
+from collections.abc import Collection
 
 from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.run import Run
@@ -14,22 +14,25 @@ from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport, preview_scan
 
 
-def look_at_photos(run: Run) -> ScanReport | None:
+def look_at_photos(run: Run, accept_missing: bool = False) -> ScanReport | None:
     """Compare the photos with the registry, reading none; None if a scan would have something to do."""
-    if run.library.images_root != open_library(run.library.root).images_root:
+    roots = run.library.roots
+    if roots != open_library(run.library.root).roots:
         return None  # a scan that is accepted writes down where the photos are now
-    comparison, walked = preview_scan(run.registry, Path(run.library.images_root), run.library.walking)
+    comparison, walked = preview_scan(run.registry, roots, run.library.walking, accept_missing)
     if comparison.unchanged < comparison.found or comparison.gone or comparison.excluded or walked.unreadable_folders:
         return None
-    return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {}, dict(walked.left_out))
+    left_out = dict(walked.left_out)
+    return ScanReport(comparison.found, 0, Identified(), dict(walked.other_files), {}, left_out, walked.left_alone)
 
 
-def is_embedded(run: Run) -> bool:
-    """Whether every photo has its vectors, in shards that the registry knows."""
+def is_embedded(run: Run, left_alone: Collection[str]) -> bool:
+    """Whether every photo has its vectors, in shards that the registry knows, but for those of roots left alone."""
     return (
         are_settled(run.registry, run.library.shards_dir)
-        and not list_pending(run.registry, run.fingerprints)
+        and not list_pending(run.registry, run.fingerprints, left_alone)
         and not any(wants_merge(run.registry, fingerprint) for fingerprint in run.fingerprints.values())
+        and not run.library.submissions_dir.is_dir()  # what is left of a run whose driver died
     )
 
 

@@ -9,7 +9,7 @@ from imgrec.flows.pipeline.run import Run
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.fusion import index_members, indexes_in_step
 from imgrec.search.indexes.layout import IndexFolder, Member, list_indexes, published_indexes
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.names import canonical_name
 
 

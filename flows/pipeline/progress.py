@@ -1,13 +1,22 @@
-"""How far an ingest is: a bar in the terminal."""
+"""How far an ingest or an evaluation is: bars in the terminal."""
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 
@@ -20,7 +29,8 @@ def _rate(task: Task) -> float:
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = _rate(task)
-        return Text(f"{rate:,.0f} images/s" if rate else "", style="cyan")
+        what = task.fields.get("of", "images")
+        return Text(f"{rate:,.0f} {what}/s" if rate else "", style="cyan")
 
 
 class _Remaining(ProgressColumn):
@@ -31,6 +41,7 @@ class _Remaining(ProgressColumn):
 
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), _Remaining())
+_STAGE_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 class IngestProgress:
@@ -64,3 +75,52 @@ def ingest_progress() -> Iterator[IngestProgress]:
     console = Console(stderr=True)
     with Progress(*COLUMNS, console=console, disable=not sys.stderr.isatty()) as bar:
         yield IngestProgress(bar)
+
+
+class StageProgress:
+    """One bar after the other, as stages begin; `on_photos` may be called from any thread."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+
+    def on_stage(self, what: str, photos: int) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(what, total=photos or None)
+
+    def on_photos(self, count: int) -> None:
+        if self._task is not None:
+            self._bar.advance(self._task, count)
+
+
+@contextmanager
+def stage_progress() -> Iterator[StageProgress]:
+    """Show a bar a stage where standard error is a terminal, else nothing."""
+    console = Console(stderr=True)
+    with Progress(*_STAGE_COLUMNS, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        yield StageProgress(bar)
+
+
+@contextmanager
+def counting(what: str, of: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar that is told (done, total), where standard error is a terminal, else nothing."""
+    with Progress(*COLUMNS, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(what, of=of)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stages_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each stage that is told of (`stage, done, total`) where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Remaining())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        stages: dict[str, TaskID] = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            bar.update(stages[stage], completed=done, total=total)
+
+        yield on_progress

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from imgrec.search.indexes.updating import IndexReport
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.scan import ScanReport
 from imgrec.tasks.tracking import TrackedRun
 
@@ -42,7 +43,7 @@ class RunReport:
     """
 
     library: str
-    images_root: str
+    roots: Roots
     modalities: tuple[str, ...]
     scan: ScanReport | None
     embedded: Embedded | None
@@ -104,7 +105,8 @@ class RunReport:
         """The closing table for programs; keys stay as they are from version to version."""
         return {
             "library": self.library,
-            "images_root": self.images_root,
+            "images_root": self.roots.only,
+            "images_roots": dict(self.roots.folders) if self.roots.are_named else {},
             "modalities": list(self.modalities),
             **({} if self.scan is None else _describe_scan(self.scan)),
             **({} if self.embedded is None else {"embedded": self.embedded.images}),
@@ -134,6 +136,7 @@ def _describe_scan(scan: ScanReport) -> dict[str, object]:
         "excluded": did.excluded,
         "other_files": scan.other_files,
         "left_out": scan.left_out,
+        "roots_left_alone": scan.left_alone,
     }
 
 

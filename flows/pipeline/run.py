@@ -15,11 +15,12 @@ from imgrec.flows.pipeline.progress import IngestProgress, ingest_progress
 from imgrec.flows.pipeline.report import Stages
 from imgrec.search.fusion import index_modalities
 from imgrec.search.indexes.publishing import reserve_indexed_ids
-from imgrec.storage.library import Library, is_library
+from imgrec.storage.library import Library, is_library, open_library
 from imgrec.storage.machine.atomic import remove_stale_temporaries
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.machine.os_errors import explaining
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.renaming import settle_names
 from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving
 
@@ -84,10 +85,17 @@ def open_run(
         writer_lock(chosen.library),
         stopping_gently() as stop_if_asked,
         ingest_progress() as progress,
-        driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images, chosen.executor == "debug"),
+        driving(
+            chosen.workers,
+            _both(progress.on_read, stop_if_asked),
+            progress.on_images,
+            in_process=chosen.executor == "debug",
+        ),
     ):
         created = not is_library(chosen.library)
-        library = library_for(chosen, photos_moved, reembed)
+        if not created:
+            _settle_names(open_library(chosen.library))
+        library = _settle_names(library_for(chosen, photos_moved, reembed))
         remove_stale_temporaries(library.root, library.temporaries_rest_s)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
         with Registry.open_for_writing(library.registry_path) as registry:
@@ -95,6 +103,14 @@ def open_run(
             for spec in (embedder.spec for embedder in embedders.values()):
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
             yield Run(calls, library, registry, embedders, chosen, progress, stop_if_asked, created)
+
+
+def _settle_names(library: Library) -> Library:
+    """What a root is called in library.json, it is in the registry too before anything else is done."""
+    if not library.renamed_roots:
+        return library
+    with Registry.open_for_writing(library.registry_path) as registry:
+        return settle_names(library, registry)
 
 
 def _both(on_read: Callable[[int, int], None], stop_if_asked: Callable[[], None]) -> Callable[[int, int], None]:

@@ -1,7 +1,7 @@
 """The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from imgrec.flows.pipeline.chunks import contents_of, divide, write_chunks
 from imgrec.flows.pipeline.embedding import embed_chunks
@@ -15,6 +15,7 @@ from imgrec.storage.mirror import are_settled, wants_merge
 from imgrec.storage.registry.failures import list_failed, list_retryable
 from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
+from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.tasks import steps
 from imgrec.tasks.driver import embedding_by
 from imgrec.tasks.executors.choosing import choose_executor
@@ -37,14 +38,15 @@ def retry_stage(run: Run, all_failed: bool = False) -> int:
 
 
 def scan_stage(run: Run, accept_missing: bool = False) -> ScanReport:
-    """Bring the registry up to date with the folder of photos."""
+    """Bring the registry up to date with the folders of photos."""
     share = 1.0 if accept_missing else run.chosen.max_missing_share
     with run.stages.timed("scan"):
         return run.calls.call(steps.scan, run.library, share, run.chosen.decode_timeout_s)
 
 
-def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
-    """Give every image its vectors, of all the library's modalities or some, a task run a chunk."""
+def embed_stage(run: Run, modalities: Sequence[str] | None = None, left_alone: Collection[str] = ()) -> Embedded:
+    """Give every image its vectors, of all the library's modalities or some, a task run a chunk; those that are only in
+    roots `left_alone` go on waiting."""
     with run.stages.timed("embed"):
         leftovers = settle_leftovers(run.library)
         if not are_settled(run.registry, run.library.shards_dir):
@@ -52,10 +54,12 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None) -> Embedded:
         fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
-        embedded = _embed_pending(run, fingerprints, leftovers)
+        embedded = _embed_pending(run, fingerprints, left_alone, leftovers)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)
+        if ThumbnailStore(run.library.thumbnails_dir).wants_merge:
+            run.calls.call(steps.merge_thumbnails, run.library)
         return embedded
 
 
@@ -89,10 +93,12 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     return reports
 
 
-def _embed_pending(run: Run, fingerprints: dict[str, str], leftovers: Sequence[Leftover]) -> Embedded:
+def _embed_pending(
+    run: Run, fingerprints: dict[str, str], left_alone: Collection[str], leftovers: Sequence[Leftover]
+) -> Embedded:
     with embedding_by(choose_executor(run.chosen, run.library, run.embedders)) as executor:
         resumed = executor.resume(leftovers)
-        groups = list_pending(run.registry, fingerprints, contents_of(resumed))
+        groups = list_pending(run.registry, fingerprints, left_alone, contents_of(resumed))
         parts = divide(groups, executor.divide)
         total = sum(chunk.images for chunk in resumed) + sum(part.images for part in parts)
         run.progress.expect(total)

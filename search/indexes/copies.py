@@ -1,44 +1,94 @@
-"""Rows that are equal, bit by bit: many photos have copies, and an index needs each vector once."""
+"""Rows that are equal, bit by bit: many photos have copies, and an index needs each vector once.
+
+Equal vectors share a row of a segment: in a graph, a few dozen of them have only each other for neighbours, and hide
+the rest.
+"""
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Words = NDArray[np.unsignedinteger]
+from imgrec.search.indexes.vectors import Mask, Offsets, Vectors
+
+Keys = NDArray[np.uint64]
 
 _ROWS_AT_ONCE = 4_096
 
 
-def group_equal(rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows that equal none before them, in order, and for every row the place therein of the one it equals.
+class Distinct:
+    """Numbers vectors as they come: equal ones get the number of the first.
 
-    Rows of one 64-bit key, the sum of their words times fixed random numbers (https://arxiv.org/abs/1504.06804), are
-    compared. Two of one key that differ are not grouped with anything but the first of that key.
+    They are compared by 64 bits that are as good as drawn for each (`keys_of`): of ten million vectors, the chance that
+    any two that differ are taken for equal is 1 to 400,000, and then one of two photos is found by the other's vector.
+    Keys are kept in sorted runs that are merged as they double, so that a batch costs no more late than early.
     """
-    words: Words = rows.view(np.uint32 if rows.shape[1] % 2 else np.uint64)
-    _, first, group = np.unique(_keys(words), return_index=True, return_inverse=True)
-    equals, itself = first[group], np.arange(len(rows))
-    later = np.flatnonzero(equals != itself)
-    for start in range(0, len(later), _ROWS_AT_ONCE):
-        some = later[start : start + _ROWS_AT_ONCE]
-        others = some[(words[some] != words[equals[some]]).any(axis=1)]
-        equals[others] = others
-    distinct = np.flatnonzero(equals == itself)
-    return distinct, np.searchsorted(distinct, equals)
+
+    def __init__(self, known: Keys) -> None:
+        """Go on numbering where there are rows already, of these keys."""
+        self._runs: list[tuple[Keys, Offsets]] = []
+        self._new: list[Keys] = []
+        self.count = len(known)
+        order = np.argsort(known, kind="stable")
+        self._keep(known[order], order)
+
+    @property
+    def new_keys(self) -> Keys:
+        """The keys of all rows that were numbered since, in the order of the rows."""
+        return np.concatenate([np.empty(0, np.uint64), *self._new])
+
+    def number(self, vectors: Vectors) -> tuple[Mask, Offsets]:
+        """Say of each vector (N, dim) whether it is the first of its kind, and which row it has."""
+        keys = keys_of(vectors)
+        rows = self._find(keys)
+        unknown = np.flatnonzero(rows < 0)
+        new, first, kind = np.unique(keys[unknown], return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")  # numbers go up in the order in which vectors come
+        numbers = np.empty(len(new), np.int64)
+        numbers[order] = self.count + np.arange(len(new))
+        rows[unknown] = numbers[kind]
+        is_first = np.zeros(len(vectors), bool)
+        is_first[unknown[first]] = True
+        self._new.append(keys[is_first])
+        self.count += len(new)
+        self._keep(new, numbers)
+        return is_first, rows
+
+    def _find(self, keys: Keys) -> Offsets:
+        rows = np.full(len(keys), -1, np.int64)
+        for known, numbers in self._runs:
+            places = np.searchsorted(known, keys)
+            places[places == len(known)] = 0
+            found = known[places] == keys
+            rows[found] = numbers[places[found]]
+        return rows
+
+    def _keep(self, keys: Keys, numbers: Offsets) -> None:
+        if len(keys) == 0:
+            return
+        self._runs.append((keys, numbers))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
+            (keys_a, numbers_a), (keys_b, numbers_b) = self._runs.pop(), self._runs.pop()
+            keys, numbers = np.concatenate([keys_a, keys_b]), np.concatenate([numbers_a, numbers_b])
+            order = np.argsort(keys, kind="stable")
+            self._runs.append((keys[order], numbers[order]))
 
 
-def keep_only(rows: NDArray[np.float32], distinct: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Move the rows `distinct` (ascending) to the front, in place, and return them."""
-    if len(distinct) < len(rows):
-        for start in range(0, len(distinct), _ROWS_AT_ONCE):
-            some = distinct[start : start + _ROWS_AT_ONCE]
-            rows[start : start + len(some)] = rows[some]
-    return rows[: len(distinct)]
+def keys_of(vectors: Vectors) -> Keys:
+    """Hash rows to 64 bits: twice the upper half of a sum of 32-bit words times random numbers.
 
-
-def _keys(words: Words) -> NDArray[np.uint64]:
-    factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64)
+    Each half is strongly universal (Lemire, Kaser: https://arxiv.org/abs/1202.4961).
+    """
+    words = np.ascontiguousarray(vectors).view(np.uint32)
+    factors = _factors(words.shape[1])
     keys = np.empty(len(words), np.uint64)
     for start in range(0, len(words), _ROWS_AT_ONCE):
-        some = words[start : start + _ROWS_AT_ONCE]
-        keys[start : start + len(some)] = some.astype(np.uint64, copy=False) @ factors
+        sums = words[start : start + _ROWS_AT_ONCE].astype(np.uint64) @ factors
+        upper, lower = sums[:, 0] & np.uint64(0xFFFFFFFF00000000), sums[:, 1] >> np.uint64(32)
+        keys[start : start + _ROWS_AT_ONCE] = upper | lower
     return keys
+
+
+@lru_cache(maxsize=8)
+def _factors(words: int) -> Keys:
+    return np.random.default_rng(0).integers(0, 2**64, (words, 2), np.uint64)

@@ -3,8 +3,8 @@
 indexes/<name>/current                              the name of the version that readers open
 indexes/<name>/versions/<version>/manifest.json     which segments it has, and what they were made of
 indexes/<name>/versions/<version>/<segment>.npy     bitmap of the segment's ids that are no longer searched
-indexes/<name>/segments/<segment>/                  index.faiss, ids.npy, starts.npy and their checksums, written once,
-                                                    shared
+indexes/<name>/segments/<segment>/                  the files of its kind, ids.npy, starts.npy, order.npy, and the
+                                                    checksums of all; written once, shared by versions
 """
 
 import json
@@ -26,7 +26,8 @@ from imgrec.search.names import canonical_name, is_index_name, stored_name
 from imgrec.storage.machine.atomic import atomic_path, write_atomic
 from imgrec.storage.machine.filesystems import keeps_open_files
 
-FORMAT_VERSION = 1
+# 1: graphs of vectors at full length. 2: kinds, reduced graphs, rows of bytes.
+FORMAT_VERSION = 2
 # As long as this, a reader may have a version open that is no longer the current one.
 KEEP_REPLACED_S = 24 * 3600.0
 
@@ -52,8 +53,22 @@ class SegmentEntry:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What was chosen for an index, and measured of it, when its large segment was built (see `Manifest`)."""
+
+    kind: str
+    why: str
+    ef_search: int
+    recall: float | None
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """One version of an index. `vector_settings` embed a query the way its vectors were embedded."""
+    """One version of an index. `vector_settings` embed a query the way its vectors were embedded.
+
+    `parameters` are as asked for. `kind` is that of its large segments, and `why` says why it was taken. `ef_search` is
+    how many candidates a search looks at unless it says otherwise, and `recall` what that was measured to find.
+    """
 
     format_version: int
     name: str
@@ -61,8 +76,16 @@ class Manifest:
     created: str
     members: tuple[Member, ...]
     vector_settings: Mapping[str, Any]
-    parameters: Mapping[str, int]
+    parameters: Mapping[str, Any]
     segments: tuple[SegmentEntry, ...]
+    kind: str = "hnsw"
+    why: str = ""
+    ef_search: int = 0
+    recall: float | None = None
+
+    @property
+    def made(self) -> Made:
+        return Made(self.kind, self.why, self.ef_search, self.recall)
 
     @property
     def dim(self) -> int:
@@ -146,25 +169,24 @@ class IndexFolder:
         try:
             facts = json.loads(path.read_bytes())
             facts["name"] = self.name  # of versions from before this order of modalities, too
+            if facts["format_version"] == 1:
+                facts["ef_search"] = facts["parameters"]["ef_search"]
             facts["members"] = tuple(Member(**member) for member in facts["members"])
             facts["segments"] = tuple(SegmentEntry(**segment) for segment in facts["segments"])
             return Manifest(**facts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
 
-    def write_version(
+    def new_manifest(
         self,
         members: Sequence[Member],
         vector_settings: Mapping[str, Any],
-        parameters: Mapping[str, int],
+        parameters: Mapping[str, Any],
         segments: Sequence[SegmentEntry],
-        tombstones: Mapping[str, NDArray[np.bool_]],
+        made: Made,
     ) -> Manifest:
-        """Write these segments down as a version, which takes part in nothing until the pointer names it.
-
-        `tombstones` has, for every segment with some, one value a row: whether it is no longer searched.
-        """
-        manifest = Manifest(
+        """A manifest of a version that is not written yet."""
+        return Manifest(
             format_version=FORMAT_VERSION,
             name=self.name,
             version=self.new_segment_name(),
@@ -173,13 +195,23 @@ class IndexFolder:
             vector_settings=dict(vector_settings),
             parameters=dict(parameters),
             segments=tuple(segments),
+            **asdict(made),
         )
+
+    def write_version(self, manifest: Manifest, tombstones: Mapping[str, NDArray[np.bool_]]) -> None:
+        """Write a version down, which takes part in nothing until the pointer names it.
+
+        `tombstones` has, for every segment with some, one value an id: whether it is no longer searched.
+        """
         for segment in manifest.segments:
             if segment.tombstones:
                 with atomic_path(self.version_dir(manifest.version) / f"{segment.name}.npy") as path:
                     np.save(path, np.packbits(tombstones[segment.name], bitorder="little"))
         write_atomic(self.manifest_path(manifest.version), json.dumps(asdict(manifest), indent=1).encode())
-        return manifest
+
+    def remove_segment(self, segment: str) -> None:
+        """Remove a segment that no version names."""
+        shutil.rmtree(self.segment_dir(segment))
 
     def point_to(self, manifest: Manifest) -> None:
         """Make this version the one that readers open from now on, and remove what they can have no use for.

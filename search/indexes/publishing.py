@@ -7,7 +7,8 @@ from typing import Any
 
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member, list_indexes
-from imgrec.search.indexes.segment import Ids, last_id, open_segment, verify_segment
+from imgrec.search.indexes.segment import last_id, open_segment, verify_segment
+from imgrec.search.indexes.vectors import Ids
 from imgrec.storage.registry.index_rows import forget_segments, mirrored_segments, record_segment
 from imgrec.storage.registry.registry import Registry
 
@@ -35,7 +36,7 @@ def record_rows(registry: Registry, folder: IndexFolder, manifest: Manifest) -> 
         known = mirrored_segments(registry, folder.key)
         for entry in manifest.segments:
             if entry.name not in known:
-                ids = open_segment(folder.segment_dir(entry.name), entry.vectors).ids
+                ids = open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors).ids
                 record_segment(registry, folder.key, entry.name, _plain(ids))
 
 

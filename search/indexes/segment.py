@@ -1,81 +1,91 @@
-"""A segment: FAISS rows and the image id of each, written once and mapped into memory by readers."""
+"""A segment: rows of vectors and the image ids of each, written once and mapped into memory by readers."""
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.search.errors import IndexDamagedError
-from imgrec.search.indexes.copies import group_equal, keep_only
+from imgrec.search.indexes.copies import Distinct
+from imgrec.search.indexes.kinds.catalogue import kind_of
+from imgrec.search.indexes.kinds.kind import NO_ROW, Builder, Kind, OpenSegment, Training
+from imgrec.search.indexes.vectors import Ids, Mask, Offsets, Vectors
+from imgrec.search.indexes.writing import write_array
 from imgrec.storage.machine.atomic import sync, write_atomic
 from imgrec.storage.machine.os_errors import cannot_be_opened
 
-Ids = NDArray[np.int64]
-Vectors = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
 CHECKSUMS = "checksums.json"
-_FILES = ("index.faiss", "ids.npy", "starts.npy")
-HNSW = "hnsw"
-FLAT = "flat"
+_IDS, _STARTS, _ORDER, _KEYS = "ids.npy", "starts.npy", "order.npy", "keys.npy"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment: row r of `index` belongs to the images `ids[starts[r]:starts[r + 1]]`.
+    """An open segment: row r of `opened` belongs to the images `ids[starts[r]:starts[r + 1]]`."""
 
-    Equal vectors share a row: in a graph, a few dozen of them have only each other for neighbours, and hide the rest.
-    """
-
-    index: faiss.Index
+    opened: OpenSegment
     ids: Ids
-    starts: Ids
+    starts: Offsets
+    stored_order: Offsets | None = None
 
     @cached_property
     def has_copies(self) -> bool:
-        return bool(len(self.ids) != self.index.ntotal)
+        return bool(len(self.ids) != self.opened.rows)
+
+    @cached_property
+    def order(self) -> Offsets:
+        """The places in `ids`, in the order of the ids there. The first releases did not store them."""
+        return np.argsort(self.ids, kind="stable") if self.stored_order is None else self.stored_order
 
     def rows_all_in(self, chosen: Mask) -> Mask:
         """Which rows have none but chosen ids; `chosen` has one value an id."""
         return np.logical_and.reduceat(chosen, self.starts[:-1]) if self.has_copies else chosen
 
+    def rows_any_in(self, chosen: Mask) -> Mask:
+        """Which rows have a chosen id; `chosen` has one value an id."""
+        return np.logical_or.reduceat(chosen, self.starts[:-1]) if self.has_copies else chosen
 
-def build_hnsw(
-    batches: Iterable[tuple[Ids, Vectors]], total: int, dim: int, hnsw_m: int, ef_construction: int
-) -> Segment:
-    """Build an HNSW graph on inner products of unit vectors (https://arxiv.org/abs/1603.09320)."""
-    index = faiss.IndexHNSWFlat(dim, hnsw_m, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = ef_construction
-    return _fill(index, faiss.downcast_index(index.storage), batches, total)
+    def places_of(self, ids: Ids) -> Offsets:
+        """Where in `ids` these ids are, -1 for those that are not there."""
+        if len(self.ids) == 0:
+            return np.full(len(ids), NO_ROW, np.int64)
+        places = np.searchsorted(self.ids, ids, sorter=self.order)
+        places[places == len(self.ids)] = 0
+        places = self.order[places]
+        return np.where(self.ids[places] == ids, places, NO_ROW)
+
+    def rows_of(self, places: Offsets) -> Offsets:
+        """The rows of places in `ids`."""
+        return np.searchsorted(self.starts, places, side="right") - 1 if self.has_copies else places
 
 
-def build_flat(batches: Iterable[tuple[Ids, Vectors]], total: int, dim: int) -> Segment:
-    """Build a segment for exact search, which is as fast as a graph for a few thousand rows."""
-    index = faiss.IndexFlatIP(dim)
-    return _fill(index, index, batches, total)
+def build_segment(folder: Path, kind: Kind, batches: Iterable[tuple[Ids, Vectors]], training: Training) -> int:
+    """Write a segment of all (ids, vectors) that come, behind those of `training.base`; return how many images it has.
 
-
-def write_segment(folder: Path, segment: Segment) -> None:
-    """Write a segment; it takes part in nothing until a manifest names it."""
+    It takes part in nothing until a manifest names it. No more than the kind's graph or codes is held in memory, and
+    some 40 bytes a vector.
+    """
     folder.mkdir(parents=True)
     try:
-        _write_index(folder / "index.faiss", segment.index)
-        _write_array(folder / "ids.npy", segment.ids)
-        _write_array(folder / "starts.npy", segment.starts)
+        ids, rows, keys = _build(kind.builder(folder, training), batches, training.base)
+        by_row = np.argsort(rows, kind="stable")
+        ordered = ids[by_row]
+        write_array(folder / _IDS, ordered)
+        write_array(folder / _STARTS, np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(keys)))]))
+        write_array(folder / _ORDER, np.argsort(ordered, kind="stable"))
+        write_array(folder / _KEYS, keys)
         for path in (*folder.iterdir(), folder):
             sync(path)
-        write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder)).encode())
+        write_atomic(folder / CHECKSUMS, json.dumps(_checksums(folder, _files(folder))).encode())
     except BaseException:
         shutil.rmtree(folder)  # on a full disk, half a segment is in the way of the next one
         raise
+    return len(ids)
 
 
 def verify_segment(folder: Path, thorough: bool = False) -> None:
@@ -88,27 +98,27 @@ def verify_segment(folder: Path, thorough: bool = False) -> None:
     """
     try:
         known, verified = json.loads((folder / CHECKSUMS).read_bytes()), (folder / CHECKSUMS).stat()
-        changed = thorough or any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in _FILES)
-        if known.keys() != set(_FILES) or (changed and _checksums(folder) != known):
+        changed = thorough or any((folder / name).stat().st_ctime_ns > verified.st_ctime_ns for name in known)
+        if not known.keys() or (changed and _checksums(folder, known) != known):
             raise IndexDamagedError(f"segment {folder} is damaged: `imgrec ingest` builds it anew")
         if changed and not thorough:
             (folder / CHECKSUMS).touch()
     except FileNotFoundError as error:
         if error.filename != str(folder / CHECKSUMS):  # the first release wrote none
             raise IndexDamagedError(f"segment {folder} is damaged ({error}): `imgrec ingest` builds it anew") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise IndexDamagedError(f"{folder / CHECKSUMS} is damaged: `imgrec ingest` builds it anew") from error
 
 
 def last_id(folder: Path) -> int:
     """The highest image id in a segment."""
     try:
-        return int(np.load(folder / "ids.npy", mmap_mode="r").max(initial=0))
+        return int(np.load(folder / _IDS, mmap_mode="r").max(initial=0))
     except (OSError, ValueError, EOFError) as error:
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
 
 
-def open_segment(folder: Path, images: int) -> Segment:
+def open_segment(folder: Path, kind: str, images: int) -> Segment:
     """Map a segment into memory; pages are read as searches touch them.
 
     Raises:
@@ -116,75 +126,54 @@ def open_segment(folder: Path, images: int) -> Segment:
         OSError, RuntimeError: the machine refuses to open them.
     """
     try:
-        index = faiss.read_index(os.fspath(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
-        # As plain arrays on the mapped files: np.memmap itself is slow to index.
-        ids = np.asarray(np.load(folder / "ids.npy", mmap_mode="r"))
-        starts = np.asarray(np.load(folder / "starts.npy", mmap_mode="r"))
+        opened = kind_of(kind).open(folder)
+        ids, starts = _map(folder / _IDS), _map(folder / _STARTS)
+        order = _map(folder / _ORDER) if (folder / _ORDER).exists() else None
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         if cannot_be_opened(error):
             raise
         raise IndexDamagedError(f"segment {folder} cannot be opened: `imgrec ingest` builds it anew") from error
-    if len(ids) != images or len(starts) != index.ntotal + 1 or (images and starts[-1] != images):
+    fits = len(ids) == images and len(starts) == opened.rows + 1 and (not images or starts[-1] == images)
+    if not fits or (order is not None and len(order) != images):
         raise IndexDamagedError(
-            f"segment {folder} holds {index.ntotal} rows and {len(ids)} ids instead of {images}: "
+            f"segment {folder} holds {opened.rows} rows and {len(ids)} ids instead of {images}: "
             "`imgrec ingest` builds it anew"
         )
-    return Segment(index, ids, starts)
+    return Segment(opened, ids, starts, order)
 
 
-def _write_index(path: Path, index: faiss.Index) -> None:
-    """Write what `faiss.write_index` writes to a path; that does not tell when the last bytes find no space."""
-    failures: list[OSError] = []
-    with open(path, "wb") as file:
-
-        def write(data: bytes) -> None:
-            try:
-                file.write(data)
-            except OSError as error:
-                failures.append(error)
-                raise
-
-        try:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(write))
-        except Exception:
-            if failures:
-                raise failures[0] from None
-            raise
-
-
-def _write_array(path: Path, array: Ids) -> None:
-    """Write what `np.save` writes; that loses the reason when a disk is full."""
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).data)
+def _build(
+    builder: Builder, batches: Iterable[tuple[Ids, Vectors]], base: Path | None
+) -> tuple[Ids, Offsets, NDArray[np.uint64]]:
+    """Give the builder each vector once; return all ids, the row of each, and the key of each row."""
+    all_ids, all_rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.int64)], np.empty(0, np.uint64)
+    if base is not None:
+        keys = np.load(base / _KEYS)
+        all_ids.append(_map(base / _IDS))
+        all_rows.append(np.repeat(np.arange(len(keys)), np.diff(_map(base / _STARTS))))
+    distinct = Distinct(keys)
+    for ids, vectors in batches:
+        is_first, rows = distinct.number(vectors)
+        builder.add(vectors if is_first.all() else vectors[is_first])
+        all_ids.append(ids)
+        all_rows.append(rows)
+    builder.finish()
+    return np.concatenate(all_ids), np.concatenate(all_rows), np.concatenate([keys, distinct.new_keys])
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of every file that searches read."""
+def _map(path: Path) -> Ids:
+    """Map an array; as a plain one on the mapped file, since np.memmap itself is slow to index."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != CHECKSUMS)
+
+
+def _checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of files."""
     found = {}
-    for name in _FILES:
+    for name in names:
         with open(folder / name, "rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
-
-
-def _fill(index: faiss.Index, storage: faiss.Index, batches: Iterable[tuple[Ids, Vectors]], total: int) -> Segment:
-    """Read the vectors to where the index keeps them, and let FAISS add them from there, all at once.
-
-    So nothing is held twice, and FAISS's threads wait for one another once and not at the end of every batch.
-    """
-    storage.codes.resize(total * storage.code_size)
-    place = faiss.rev_swig_ptr(storage.codes.data(), total * storage.code_size).view("<f4").reshape(total, index.d)
-    ids = np.empty(total, np.int64)
-    done = 0
-    for batch_ids, vectors in batches:
-        place[done : done + len(vectors)] = vectors
-        ids[done : done + len(vectors)] = batch_ids
-        done += len(vectors)
-    distinct, row_of = group_equal(place[:done])
-    kept = keep_only(place, distinct)
-    storage.codes.resize(len(distinct) * storage.code_size)
-    index.add(kept)
-    by_row = np.argsort(row_of, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=index.ntotal))]).astype(np.int64)
-    return Segment(index, ids[:done][by_row], starts)

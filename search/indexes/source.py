@@ -12,10 +12,12 @@ import numpy as np
 
 from imgrec.search.fusion import combine
 from imgrec.search.indexes.layout import Member
-from imgrec.search.indexes.segment import Ids, Vectors
+from imgrec.search.indexes.vectors import Ids, Vectors
 from imgrec.storage.errors import ShardError
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import Shard, list_shards, read_shard
+
+_SAMPLED_AT_ONCE = 1_024
 
 
 def from_shards(
@@ -57,6 +59,15 @@ def from_blobs(
         if known.any():
             combined = combine(members, vectors)
             yield ids[known], combined if known.all() else combined[known]
+
+
+def sample(registry: Registry, members: Sequence[Member], live: Ids, count: int) -> tuple[Ids, Vectors]:
+    """The ids and vectors of up to `count` images, spread evenly over the sorted ids `live`."""
+    chosen = live[np.unique(np.linspace(0, len(live) - 1, min(count, len(live))).astype(np.int64))]
+    batches = list(from_blobs(registry, members, chosen, _SAMPLED_AT_ONCE))
+    dim = sum(member.dim for member in members)
+    ids = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in batches)])
+    return ids, np.concatenate([np.empty((0, dim), np.float32), *(vectors for _, vectors in batches)])
 
 
 def _sound_shards(shards_dir: Path, fingerprint: str) -> Iterator[Shard]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from imgrec.search.errors import IndexDamagedError
 from imgrec.search.indexes.layout import IndexFolder, Manifest, published_indexes
-from imgrec.search.indexes.segment import Ids, open_segment
+from imgrec.search.indexes.segment import open_segment
+from imgrec.search.indexes.vectors import Ids
 from imgrec.storage.library import Library
 from imgrec.storage.registry.registry import Registry
 
@@ -32,7 +33,10 @@ def count_waiting(registry: Registry, library: Library, fingerprints: Mapping[st
             manifest = folder.read_manifest()
             if not _switches(registry, manifest, library.vector_settings, fingerprints):
                 continue
-            served = [open_segment(folder.segment_dir(entry.name), entry.vectors).ids for entry in manifest.segments]
+            served = [
+                open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors).ids
+                for entry in manifest.segments
+            ]
         except IndexDamagedError:
             continue  # it answers nobody, so nothing is lost
         if waiting is None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.catalogue import model_files
-from imgrec.search.errors import BackupError, IndexDamagedError
+from imgrec.search.errors import BackupError, IndexDamagedError, MapNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, published_indexes
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.map.files import MapFolder, map_folders
 from imgrec.search.upkeep.doctor import examine
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.machine.atomic import atomic_path, remove_stale_temporaries, write_atomic
@@ -27,6 +28,7 @@ from imgrec.storage.machine.lock import HOLDER, writer_lock
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_files
 from imgrec.storage.shards import list_shards
+from imgrec.storage.thumbnails.store import pack_paths
 
 MARK = "backup.json"
 # How often something may be replaced while it is copied.
@@ -102,6 +104,7 @@ def _copy_all(library: Library, target: Path, trust: bool) -> Backup:
         backup = Backup(target, trust)
         for attempt in range(1, ATTEMPTS + 1):
             backup.files.clear()
+            library = open_library(library.root)
             try:
                 _copy(library, replace(library, root=target), backup)
                 break
@@ -120,6 +123,8 @@ def _copy(library: Library, copy: Library, backup: Backup) -> None:
     _end_journal(copy.registry_path)
     with atomic_path(copy.registry_path) as temporary:
         _snapshot(library.registry_path, temporary)
+        if open_library(library.root).roots != library.roots:
+            raise _ReplacedError(f"the folders of photos of {library.root} change: back up again")
         with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             for name in shard_files(Registry(connection)):
                 backup.copy(library.shards_dir / name, copy.shards_dir / name)
@@ -127,6 +132,9 @@ def _copy(library: Library, copy: Library, backup: Backup) -> None:
         for manifest in manifests:
             publish(registry, IndexFolder(copy.indexes_dir, manifest.name), manifest)
     _end_journal(copy.registry_path)
+    _copy_thumbnails(library, copy, backup)
+    for folder in map_folders(library.maps_dir):
+        _copy_map(folder, copy, backup)
     _copy_rest(library, copy)
     copy.save()
     _prune(copy, {manifest.name for manifest in manifests}, backup)
@@ -141,6 +149,23 @@ def _copy_index(library: Library, copy: Library, name: str, backup: Backup) -> M
     for path in _files(source.version_dir(manifest.version)):
         backup.copy(path, target.version_dir(manifest.version) / path.name)
     return manifest
+
+
+def _copy_thumbnails(library: Library, copy: Library, backup: Backup) -> None:
+    """Copy the packs, not the larger ones that were looked at."""
+    for path in pack_paths(library.thumbnails_dir):
+        backup.copy(path, copy.thumbnails_dir / path.name)
+
+
+def _copy_map(source: MapFolder, copy: Library, backup: Backup) -> None:
+    try:
+        version = source.current_version()
+    except MapNotFoundError:  # the first one is being made
+        return
+    target = MapFolder.of(copy.maps_dir / source.name)
+    for path in _files(source.version_dir(version)):
+        backup.copy(path, target.version_dir(version) / path.name)
+    write_atomic(target.pointer, version.encode())
 
 
 def _copy_rest(library: Library, copy: Library) -> None:
@@ -187,9 +212,13 @@ def _end_journal(path: Path) -> None:
 
 def _prune(copy: Library, indexes: set[str], backup: Backup) -> None:
     """Remove what the original no longer has."""
-    for path in [*list_shards(copy.shards_dir), *copy.models_dir.glob("*.npz")]:
+    for path in [*list_shards(copy.shards_dir), *copy.models_dir.glob("*.npz"), *pack_paths(copy.thumbnails_dir)]:
         if path not in backup.files:
             path.unlink()
+    for drawn in map_folders(copy.maps_dir):
+        copied = any(path.is_relative_to(drawn.root) for path in backup.files)
+        for path in drawn.leftovers(KEEP_REPLACED_S) if copied else [drawn.root]:
+            shutil.rmtree(path)
     for name in published_indexes(copy.indexes_dir):
         folder = IndexFolder(copy.indexes_dir, name)
         for path in folder.leftovers(KEEP_REPLACED_S) if name in indexes else [folder.root]:

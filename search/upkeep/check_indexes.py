@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from imgrec.embedders.catalogue import check_models, check_stored_models, create_embedders
@@ -14,9 +13,11 @@ from imgrec.embedders.errors import EmbedderParameterError, ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.fusion import combine, index_members
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member, SegmentEntry, published_indexes
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import record_rows
-from imgrec.search.indexes.segment import HNSW, Ids, Segment, open_segment, verify_segment
-from imgrec.search.indexes.updating import IndexParameters, live_ids, update_index
+from imgrec.search.indexes.segment import Segment, open_segment, verify_segment
+from imgrec.search.indexes.updating import live_ids, update_index
+from imgrec.search.indexes.vectors import Ids
 from imgrec.search.names import is_index_name
 from imgrec.search.upkeep.findings import Check, CheckedLibrary, Finding
 from imgrec.storage.registry.changes import look_at_all
@@ -30,8 +31,6 @@ from imgrec.storage.registry.index_rows import (
 
 # Unless all are asked for, so many rows of each segment are compared with the registry.
 SAMPLED_ROWS = 256
-# A combined row is scaled and summed in float32.
-TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def _wrong_segments(checked: CheckedLibrary, folder: IndexFolder, manifest: Mani
     known = mirrored_segments(checked.registry, folder.key)
     wrong = known - entries.keys()
     for name in known & entries.keys():
-        ids = open_segment(folder.segment_dir(name), entries[name].vectors).ids
+        ids = open_segment(folder.segment_dir(name), entries[name].kind, entries[name].vectors).ids
         rows = segment_rows(checked.registry, folder.key, name)
         # Photos that were forgotten since are in the file only.
         there = np.isin(np.arange(len(ids)), rows[:, 0])
@@ -224,7 +223,7 @@ def _damage(folder: IndexFolder) -> str | None:
     try:
         manifest = folder.read_manifest()
         for entry in manifest.segments:
-            open_segment(folder.segment_dir(entry.name), entry.vectors)
+            open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors)
             if entry.tombstones and folder.read_tombstones(manifest.version, entry).sum() != entry.tombstones:
                 return f"version {manifest.version} has other deletions than its manifest says"
     except IndexDamagedError as error:
@@ -245,7 +244,7 @@ def _served(folder: IndexFolder, manifest: Manifest) -> Ids:
     """The ids that an index answers with."""
     ids = [np.empty(0, np.int64)]
     for entry in manifest.segments:
-        segment = open_segment(folder.segment_dir(entry.name), entry.vectors)
+        segment = open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors)
         dead = folder.read_tombstones(manifest.version, entry) if entry.tombstones else np.zeros(entry.vectors, bool)
         ids.append(segment.ids[~dead])
     return np.concatenate(ids)
@@ -253,30 +252,25 @@ def _served(folder: IndexFolder, manifest: Manifest) -> Ids:
 
 def _count_wrong(checked: CheckedLibrary, folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> int:
     """Count rows that are not the vectors of their first image; images that have lost theirs are not counted."""
-    segment = open_segment(folder.segment_dir(entry.name), entry.vectors)
-    rows = segment.index.ntotal
+    segment = open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors)
+    rows = segment.opened.rows
     chosen = np.arange(rows)
     if not checked.thorough and rows > SAMPLED_ROWS:
         chosen = np.sort(np.random.default_rng().choice(rows, SAMPLED_ROWS, replace=False))
     return sum(
-        _count_wrong_rows(checked, manifest, entry, segment, chosen[start : start + 1_024])
+        _count_wrong_rows(checked, manifest, segment, chosen[start : start + 1_024])
         for start in range(0, len(chosen), 1_024)
     )
 
 
-def _count_wrong_rows(
-    checked: CheckedLibrary, manifest: Manifest, entry: SegmentEntry, segment: Segment, rows: Ids
-) -> int:
+def _count_wrong_rows(checked: CheckedLibrary, manifest: Manifest, segment: Segment, rows: Ids) -> int:
     ids = segment.ids[segment.starts[rows]].tolist()
-    storage = faiss.downcast_index(segment.index.storage) if entry.kind == HNSW else segment.index
     stored = {m.modality: checked.registry.vectors(m.modality, m.fingerprint, ids) for m in manifest.members}
-    wrong = 0
-    for row, image_id in zip(rows, ids, strict=True):
-        vectors = {
-            member.modality: stored[member.modality].get(image_id, np.zeros(member.dim, np.float32))[None]
-            for member in manifest.members
-        }
-        if any(image_id in found for found in stored.values()):
-            expected = combine(manifest.members, vectors)[0]
-            wrong += not np.allclose(storage.reconstruct(int(row)), expected, rtol=0, atol=TOLERANCE)
-    return wrong
+    there = np.array([any(image_id in found for found in stored.values()) for image_id in ids], bool)
+    vectors = {
+        member.modality: np.stack(
+            [stored[member.modality].get(image_id, np.zeros(member.dim, np.float32)) for image_id in ids]
+        )
+        for member in manifest.members
+    }
+    return int((segment.opened.differ(rows, combine(manifest.members, vectors)) & there).sum())

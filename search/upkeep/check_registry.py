@@ -5,11 +5,14 @@ from functools import partial
 
 from imgrec.search.upkeep.findings import CheckedLibrary, Finding
 from imgrec.search.upkeep.unneeded import leftover_files
+from imgrec.storage.library import open_library
 from imgrec.storage.mirror import mirror_shards
 from imgrec.storage.names import vector_table
+from imgrec.storage.registry.comparison import count_strays
 from imgrec.storage.registry.migrations import expected_tables, schema_version, table_names
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_sizes
+from imgrec.storage.renaming import settle_names
 
 LOST_REGISTRY = (
     "restore registry.sqlite from a backup (`imgrec ingest` brings that up to date from the shards), or move it away: "
@@ -58,6 +61,21 @@ def check_references(checked: CheckedLibrary) -> Iterator[Finding]:
             f"{tables.count(table):,} rows of {table} belong to nothing that the registry knows",
             "removes those rows",
             partial(_remove_strays, registry, table),
+        )
+
+
+def check_roots(checked: CheckedLibrary) -> Iterator[Finding]:
+    """Every photo that is there is in a root of the library, by the name that it has in library.json."""
+    library = open_library(checked.library.root)
+    for old, new in library.renamed_roots.items():
+        what = f"the registry still calls {library.roots.describe(new)} {old or 'nothing'}, its former name"
+        fix = partial(settle_names, library, checked.registry)
+        yield Finding("registry.roots", what, "gives it its name there, as the next `imgrec ingest` would", fix)
+    if not library.renamed_roots and (strays := count_strays(checked.registry.connection, library.roots)):
+        yield Finding(
+            "registry.roots",
+            f"{strays:,} photos are in none of the library's folders of photos ({library.roots})",
+            "`imgrec ingest` finds them there or marks them missing",
         )
 
 

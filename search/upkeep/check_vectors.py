@@ -11,8 +11,9 @@ from imgrec.search.upkeep.findings import CheckedLibrary, Finding
 from imgrec.storage.errors import ShardError
 from imgrec.storage.mirror import MERGED_VECTORS, mirror_again, mirror_shards, read_or_set_aside, unknown_shards
 from imgrec.storage.names import vector_table
-from imgrec.storage.registry.registry import LIVE, Registry
+from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import forget_shards, record_shard, shard_checksums, shard_files, shard_sizes
+from imgrec.storage.registry.sql import LIVE
 from imgrec.storage.shards import Shard, digest_of, read_contents, read_shard, shard_path, write_shard
 
 # Unless all are asked for, vectors in the registry are compared with those of this many shards.

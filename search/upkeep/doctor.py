@@ -6,13 +6,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec.search.indexes.updating import IndexParameters
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.upkeep.check_indexes import IndexChecks
+from imgrec.search.upkeep.check_pictures import check_maps, check_thumbnails
 from imgrec.search.upkeep.check_registry import (
     LOST_REGISTRY,
     check_integrity,
     check_leftovers,
     check_references,
+    check_roots,
     check_tables,
 )
 from imgrec.search.upkeep.check_vectors import check_mirror, check_shard_files, check_unknown_shards, check_unsharded
@@ -26,10 +28,13 @@ from imgrec.storage.registry.registry import Registry
 FIRST: tuple[Check, ...] = (check_integrity, check_tables)
 CHECKS: tuple[Check, ...] = (
     check_references,
+    check_roots,
     check_shard_files,
     check_unknown_shards,
     check_unsharded,
     check_mirror,
+    check_thumbnails,
+    check_maps,
     check_leftovers,
 )
 

@@ -17,7 +17,15 @@ from imgrec.embedders.catalogue import create_embedders, model_files
 from imgrec.embedders.errors import ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, index_folders, list_indexes
-from imgrec.search.upkeep.unneeded import Garbage, free_pages, leftover_files, unused_shards, unused_vectors
+from imgrec.search.upkeep.unneeded import (
+    Garbage,
+    free_pages,
+    leftover_files,
+    unused_maps,
+    unused_shards,
+    unused_thumbnails,
+    unused_vectors,
+)
 from imgrec.storage.forgetting import count_long_missing, forget_long_missing
 from imgrec.storage.library import Library, open_library
 from imgrec.storage.machine.lock import writer_lock
@@ -75,6 +83,8 @@ def find_garbage(
             yield Garbage(kind, str(path.relative_to(library.root)), size, partial(shutil.rmtree, path))
     if not unread:
         yield from _unused_models(library, [library.vector_settings, *(m.vector_settings for m in [*current, *kept])])
+    yield from unused_maps(library, keep_replaced_s)
+    yield from unused_thumbnails(library, registry)
     yield from leftover_files(library)
     yield from free_pages(registry)
 

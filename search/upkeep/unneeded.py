@@ -6,12 +6,19 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 
+from imgrec.search.indexes.layout import index_folders
+from imgrec.search.map.files import map_folders
+from imgrec.search.names import stored_name
 from imgrec.storage.library import Library
 from imgrec.storage.machine.atomic import stale_temporaries
 from imgrec.storage.names import vector_table
 from imgrec.storage.registry.registry import Registry
+from imgrec.storage.thumbnails.cache import NAME as CACHE
+from imgrec.storage.thumbnails.cache import ThumbnailCache
+from imgrec.storage.thumbnails.store import ThumbnailStore
 
 # SQLite uses free pages again, so a registry is only made smaller when it is worth copying all of it.
 COMPACT_FROM_SHARE = 0.2
@@ -54,6 +61,36 @@ def unused_shards(library: Library, used: Collection[str]) -> Iterator[Garbage]:
             continue
         for path in sorted(folder.glob("*.damaged")):
             yield _file(library, "damaged shard", path)
+
+
+def unused_thumbnails(library: Library, registry: Registry) -> Iterator[Garbage]:
+    """Yield thumbnails of contents that no image has: those in packs, and larger ones that were looked at."""
+    store = ThumbnailStore(library.thumbnails_dir)
+    unknown: dict[Path, set[bytes]] = {}
+    size = 0
+    for pack in store.packs():
+        in_pack = {content for part in pack.hashes() for content in registry.unknown_contents(part)}
+        if in_pack:
+            unknown[pack.path] = in_pack
+            size += pack.bytes * len(in_pack) // pack.count
+    if unknown:
+        count = sum(map(len, unknown.values()))
+        yield Garbage("thumbnails", f"{count:,} of photos that are forgotten", size, partial(store.forget, unknown))
+    cache = ThumbnailCache(library.thumbnails_dir, inf)
+    if (library.thumbnails_dir / CACHE).is_file() and (gone := registry.unknown_contents(cache.contents())):
+        what = f"larger ones of {len(gone):,} photos that are forgotten"
+        yield Garbage("thumbnails", what, cache.size_of(gone), partial(cache.forget, gone))
+
+
+def unused_maps(library: Library, keep_replaced_s: float) -> Iterator[Garbage]:
+    """Yield versions of maps that were replaced, and maps of indexes that are gone."""
+    there = {folder.key for folder in index_folders(library.indexes_dir)}
+    for folder in map_folders(library.maps_dir):
+        if stored_name(folder.index) not in there:
+            yield _folder(library, "map", folder.root)
+            continue
+        for path in folder.leftovers(keep_replaced_s):
+            yield _folder(library, "map version", path)
 
 
 def leftover_files(library: Library) -> Iterator[Garbage]:

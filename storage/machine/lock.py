@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import secrets
 import socket
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from imgrec.storage.photos.paths import printable
 HEARTBEAT_S = 20.0
 STALE_AFTER_S = 3 * HEARTBEAT_S
 HOLDER = "lock.json"
+# How often it is looked whether the holder before is done.
+_TURN_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -35,6 +40,23 @@ def writer_lock(root: Path) -> Iterator[None]:
         LibraryLockedError: somebody else holds it; the message says who and since when.
     """
     with undisturbed(root), _heartbeat(root):
+        yield
+
+
+@contextmanager
+def writer_lock_in_turn(root: Path) -> Iterator[None]:
+    """Hold the library for writing as `writer_lock` does, but wait for whoever holds it: after long work."""
+    with ExitStack() as held:
+        told = False
+        while True:
+            try:
+                held.enter_context(writer_lock(root))
+                break
+            except LibraryLockedError as error:
+                if not told:
+                    logger.warning("%s; this waits", str(error).partition(": wait for it")[0])
+                told = True
+                time.sleep(_TURN_S)
         yield
 
 

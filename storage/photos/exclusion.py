@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from imgrec.storage.errors import IgnoreFileError
 from imgrec.storage.machine.bounded import read_small
+from imgrec.storage.photos.roots import prefix_of
 
 IGNORE_FILE = ".imgrecignore"
 # Folders, whatever the case, in which a NAS, Windows and others keep copies, thumbnails and what was deleted. Those
@@ -50,14 +51,14 @@ class _Level(NamedTuple):
 
 
 class Rules:
-    """What is left out of a folder and all below it.
+    """What is left out of `folder`, which is a root, and all below it.
 
     As in git, the patterns given outweigh those of the ignore files, the deeper of those the others, and later lines
     earlier ones. What no pattern speaks of is left out if it is litter, so that `!.photos/` takes a hidden folder in.
     """
 
-    def __init__(self, given: Sequence[str] = ()) -> None:
-        self._given = _Level("", parse_patterns(given))
+    def __init__(self, given: Sequence[str] = (), folder: str = "") -> None:
+        self._given = _Level(prefix_of(folder), parse_patterns(given))
         self._of_files: tuple[_Level, ...] = ()
 
     def within(self, folder: str, ignore_file: Path) -> "Rules":
@@ -68,7 +69,7 @@ class Rules:
         """
         try:
             lines = read_small(ignore_file).decode("utf-8", "surrogateescape").splitlines()
-            level = _Level(f"{folder}/" if folder else "", parse_patterns(lines))
+            level = _Level(prefix_of(folder), parse_patterns(lines))
         except (OSError, PatternError) as error:
             said = error.strerror if isinstance(error, OSError) else error
             raise IgnoreFileError(f"{ignore_file}: {said}: mend it, or take it away") from error

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from imgrec.storage.errors import TOO_LARGE, UNREADABLE, ImageError
 from imgrec.storage.machine.pool import time_limit
 from imgrec.storage.photos.decoding import PLAIN, Header, read_header
+from imgrec.storage.photos.roots import Roots
 from imgrec.storage.photos.walk import FoundFile
 
 # Larger files are hashed and not held in memory: a film that is named .jpg.
@@ -38,7 +39,7 @@ class Probe(NamedTuple):
 
 
 def probe_files(
-    images_root: str,
+    roots: Roots,
     paths: Sequence[str],
     decode_timeout_s: float,
     known_failures: Mapping[bytes, tuple[str, str]] = MappingProxyType({}),
@@ -55,10 +56,10 @@ def probe_files(
         with time_limit(decode_timeout_s):
             return read_header(data)
 
-    return [probe for path in paths if (probe := _probe_file(Path(images_root), path, judge, follow_links)) is not None]
+    return [probe for path in paths if (probe := _probe_file(roots, path, judge, follow_links)) is not None]
 
 
-def probe_failed(images_root: str, path: str, status: str, reason: str, follow_links: bool = False) -> list[Probe]:
+def probe_failed(roots: Roots, path: str, status: str, reason: str, follow_links: bool = False) -> list[Probe]:
     """Probe a file that ended its worker: its bytes are hashed, and nothing of it is parsed. Runs in a worker.
 
     First another picture is read: where that ends the worker too, it was not the file's fault.
@@ -68,7 +69,7 @@ def probe_failed(images_root: str, path: str, status: str, reason: str, follow_l
     def judge(data: bytes, content_hash: bytes) -> Header:
         raise ImageError(status, reason)
 
-    probe = _probe_file(Path(images_root), path, judge, follow_links)
+    probe = _probe_file(roots, path, judge, follow_links)
     return [] if probe is None else [probe]
 
 
@@ -98,19 +99,19 @@ def _open_regular(path: Path, follow_symlink: bool) -> Iterator[io.FileIO]:
         os.close(descriptor)
 
 
-def _probe_file(root: Path, path: str, judge: Callable[[bytes, bytes], Header], follow_links: bool) -> Probe | None:
+def _probe_file(roots: Roots, path: str, judge: Callable[[bytes, bytes], Header], follow_links: bool) -> Probe | None:
     started = time.time_ns()
     try:
         try:
-            data, status = read_regular(root / path, follow_links)
+            data, status = read_regular(roots.locate(path), follow_links)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
-            return _too_large(root, path, started, follow_links)
+            return _too_large(roots, path, started, follow_links)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _unreadable(root, path, started, error, follow_links)
+        return _unreadable(roots, path, started, error, follow_links)
     file = FoundFile.of(path, len(data), status)
     content_hash = hashlib.sha256(data).digest()
     try:
@@ -120,9 +121,9 @@ def _probe_file(root: Path, path: str, judge: Callable[[bytes, bytes], Header], 
     return Probe(file, started, content_hash, header.width, header.height, header.format, "ok", None)
 
 
-def _too_large(root: Path, path: str, started: int, follow_links: bool) -> Probe:
+def _too_large(roots: Roots, path: str, started: int, follow_links: bool) -> Probe:
     """Hash a file of any size in little memory and time."""
-    with _open_regular(root / path, follow_links) as opened:
+    with _open_regular(roots.locate(path), follow_links) as opened:
         status = os.fstat(opened.fileno())
         if status.st_size <= _MAX_HASHED_BYTES:
             content_hash = hashlib.file_digest(opened, "sha256").digest()
@@ -141,9 +142,9 @@ def _hash_ends(file: io.FileIO, size: int) -> bytes:
     return hashed.digest()
 
 
-def _unreadable(root: Path, path: str, started: int, error: OSError, follow_links: bool) -> Probe | None:
+def _unreadable(roots: Roots, path: str, started: int, error: OSError, follow_links: bool) -> Probe | None:
     try:
-        status = (root / path).stat(follow_symlinks=follow_links)
+        status = roots.locate(path).stat(follow_symlinks=follow_links)
     except OSError:  # it is gone, or its folder cannot be entered any more: the next walk says which
         return None
     file = FoundFile.of(path, status.st_size, status)

@@ -12,10 +12,11 @@ from imgrec.storage.machine.times import storable
 from imgrec.storage.photos.exclusion import APPLE_DOUBLE, IGNORE_FILE, Rules
 from imgrec.storage.photos.formats import HEAD_BYTES, looks_like_a_picture, photo_suffixes
 from imgrec.storage.photos.links import Links, folder_of_target
+from imgrec.storage.photos.roots import Roots, one_root
 
 
 class FoundFile(NamedTuple):
-    """A photo's path relative to the root (surrogate-escaped where it is not UTF-8) and its stat."""
+    """A photo's path in the library (surrogate-escaped where it is not UTF-8) and its stat."""
 
     path: str
     size: int
@@ -41,12 +42,14 @@ class WalkReport:
     """What a walk saw beside photos; `unreadable_folders` also has files that cannot even be examined.
 
     `left_out` counts photos and whole folders by the rule that leaves them out, but for macOS's `._` twins, which are
-    other files; `on_left_out` hears of each, of a folder with a slash at its end.
+    other files; `on_left_out` hears of each, of a folder with a slash at its end. `left_alone` says of roots that seem
+    not to be mounted why.
     """
 
     other_files: Counter[str] = field(default_factory=Counter)
     unreadable_folders: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    left_alone: dict[str, str] = field(default_factory=dict)
     on_left_out: Callable[[str], object] = lambda path: None
 
     def leave_out(self, path: str, rule: str) -> None:
@@ -61,28 +64,37 @@ SYMLINK, BROKEN_SYMLINK, DOUBLE_SYMLINK = "symlink", "broken symlink", "symlink 
 MACOS_TWIN, SPECIAL, LIBRARY, NO_SUFFIX = "macOS twin", "device, socket or pipe", "library", "no suffix"
 
 
-def walk_photos(
-    root: Path,
+def walk_photos(root: Path, report: WalkReport, walking: Walking = Walking()) -> Iterator[FoundFile]:
+    """Yield every photo below a folder, as `walk_roots` does."""
+    for _, files in walk_roots(one_root(root), report, walking):
+        yield from files
+
+
+def walk_roots(
+    roots: Roots,
     report: WalkReport,
     walking: Walking = Walking(),
     is_known: Callable[[str], bool] = lambda path: False,
-) -> Iterator[FoundFile]:
-    """Yield every photo below `root` in the order of paths, but for what symbolic links lead to.
+) -> Iterator[tuple[str | None, Iterator[FoundFile]]]:
+    """Yield each root by name, but for those that the report has as `left_alone`, with every photo below it in the
+    order of paths, and at last (name None) the photos that symbolic links lead to. Those of one come before the next.
 
     Suffixes say which files are photos. Only files without any are opened, to look at their first bytes, and not even
     those that `is_known` knows as photos by their path.
 
     Symbolic links are not followed (they are counted as `symlink`) unless it is asked for; then they come last, so that
-    what they lead to inside of `root` has its own path. Folders that hold a library are left out, and so is litter. A
+    what they lead to inside of a root has its own path. Folders that hold a library are left out, and so is litter. A
     folder that cannot be read goes into the report, so that nobody takes its photos for deleted.
 
     Raises:
         IgnoreFileError: a folder's ignore file cannot be read, or a line of it is no pattern.
     """
-    walk = _Walk(root, report, Links() if walking.follow_links else None, is_known)
+    walk = _Walk(roots, report, Links() if walking.follow_links else None, is_known)
     try:
-        yield from walk.below("", Rules(walking.exclude))
-        yield from walk.behind_links()
+        for name in roots.in_order():
+            if name not in report.left_alone:
+                yield name, walk.below(name, Rules(walking.exclude, name))
+        yield None, walk.behind_links()
     finally:
         walk.close()
 
@@ -96,8 +108,8 @@ class _OpenFolder(NamedTuple):
 
 
 class _Walk:
-    def __init__(self, root: Path, report: WalkReport, links: Links | None, is_known: Callable[[str], bool]) -> None:
-        self._root = root
+    def __init__(self, roots: Roots, report: WalkReport, links: Links | None, is_known: Callable[[str], bool]) -> None:
+        self._roots = roots
         self._report = report
         self._links = links
         self._linked_folders: list[tuple[str, Rules]] = []
@@ -140,9 +152,9 @@ class _Walk:
             yield from self.below(*self._linked_folders.pop(0))
         for path in self._links.waiting():
             try:
-                status = (self._root / path).stat()
+                status = self._roots.locate(path).stat()
                 # What lies in a folder that was walked was found there, unless its own name says nothing or hides it.
-                is_here = self._links.is_known(folder_of_target(self._root / path)) and self._is_found(path)
+                is_here = self._links.is_known(folder_of_target(self._roots.locate(path))) and self._is_found(path)
             except OSError:
                 self._report.other_files[BROKEN_SYMLINK] += 1
                 continue
@@ -159,14 +171,14 @@ class _Walk:
         """List a folder in the order of paths in and below it; nothing of one that cannot be read or is a library."""
         prefix = f"{folder}/" if folder else ""
         nothing = _OpenFolder(prefix, iter(()), rules)
-        path = self._root / folder if folder else self._root
+        path = Path(self._roots.folders[folder]) if folder in self._roots.folders else self._roots.locate(folder)
         try:
             if self._links is not None and not self._links.is_new(path.stat()):
                 return nothing  # it was walked by another way
             with os.scandir(path) as entries:
                 found = sorted(entries, key=_place)
             names = {entry.name for entry in found}
-            if folder and {"library.json", "registry.sqlite"} <= names:
+            if folder not in self._roots.folders and {"library.json", "registry.sqlite"} <= names:
                 self._report.other_files[LIBRARY] += 1
                 return nothing
             if IGNORE_FILE in names and (ignore_file := path / IGNORE_FILE).is_file():
@@ -216,13 +228,17 @@ class _Walk:
 
     def _may_be_photo(self, path: str) -> bool:
         """Whether a file has a suffix, is known as a photo, or begins like one."""
-        if os.path.splitext(path)[1] or self._is_known(path) or looks_like_a_picture(_first_bytes(self._root / path)):
+        if (
+            os.path.splitext(path)[1]
+            or self._is_known(path)
+            or looks_like_a_picture(_first_bytes(self._roots.locate(path)))
+        ):
             return True
         self._report.other_files[NO_SUFFIX] += 1
         return False
 
     def _is_found(self, link: str) -> bool:
-        return self._is_named_as_photo(Path(os.path.realpath(self._root / link)).name)
+        return self._is_named_as_photo(Path(os.path.realpath(self._roots.locate(link))).name)
 
     def _cannot_read(self, path: str, error: OSError) -> None:
         self._report.unreadable_folders[path] = error.strerror or str(error)

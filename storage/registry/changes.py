@@ -12,7 +12,8 @@ A touched image is judged by what it is now, so it does no harm to judge it twic
 
 from collections.abc import Collection, Iterable, Mapping
 
-from imgrec.storage.registry.registry import LIVE, Registry, lacks_outcome
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE, lacks_outcome
 
 
 def track(registry: Registry, fingerprints: Mapping[str, str]) -> None:

@@ -132,12 +132,25 @@ def _index_what_embedders_fail_on(connection: sqlite3.Connection) -> None:
     )
 
 
+def _settle_duplicates(connection: sqlite3.Connection) -> None:
+    # Groups of copies that a user has settled, by content: paths and ids may change (storage/registry/duplicates.py).
+    connection.execute(
+        """CREATE TABLE settled_duplicates (
+            number INTEGER NOT NULL,
+            content_hash BLOB NOT NULL,
+            verdict TEXT NOT NULL,
+            settled TEXT NOT NULL,
+            PRIMARY KEY (number, content_hash)) WITHOUT ROWID"""
+    )
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _create,
     _remember_when_shards_were_verified,
     _count_retries,
     _follow_changes,
     _index_what_embedders_fail_on,
+    _settle_duplicates,
 )
 
 

@@ -1,12 +1,16 @@
 """What waits for vectors, as the registry and the shards that it knows say."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from imgrec.storage.photos.pending import Pending
+from imgrec.storage.photos.roots import end_of, prefix_of
 from imgrec.storage.registry.changes import track
-from imgrec.storage.registry.registry import LIVE, Registry, lacks_outcome
+from imgrec.storage.registry.registry import Registry
+from imgrec.storage.registry.sql import LIVE, lacks_outcome
+
+_AT_ONCE = 8_192
 
 
 class PendingGroup(NamedTuple):
@@ -18,9 +22,13 @@ class PendingGroup(NamedTuple):
 
 
 def list_pending(
-    registry: Registry, fingerprints: Mapping[str, str], under_way: Mapping[str, Collection[bytes]] | None = None
+    registry: Registry,
+    fingerprints: Mapping[str, str],
+    left_alone: Collection[str] = (),
+    under_way: Mapping[str, Collection[bytes]] | None = None,
 ) -> list[PendingGroup]:
-    """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list.
+    """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list, but for those
+    whose files are all in roots that are `left_alone`.
 
     Contents that are `under_way` in a modality do not wait for it. Groups contents by what they wait for, so that one
     decode serves all of it; inside a group they come in the order of image ids. The list stays as it is while vectors
@@ -36,6 +44,10 @@ def list_pending(
     waiting = " + ".join(
         f"{lacks_outcome(modality, f'?{bit + 1}')} * {1 << bit}" for bit, modality in enumerate(fingerprints)
     )
+    first = len(fingerprints) + 1
+    readable = "".join(
+        f" AND NOT (path >= ?{place} AND path < ?{place + 1})" for place in range(first, first + 2 * len(left_alone), 2)
+    )
     # LIMIT keeps SQLite from evaluating `waiting` once for every place where it stands.
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
@@ -44,9 +56,9 @@ def list_pending(
                        ({waiting}) & ~coalesce((SELECT mask FROM temp.under_way WHERE content = content_hash), 0)
                            AS waiting
                 FROM touched CROSS JOIN images ON images.id = touched.image_id
-                WHERE {LIVE} AND content_hash IS NOT NULL LIMIT -1)
+                WHERE {LIVE} AND content_hash IS NOT NULL{readable} LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
-        list(fingerprints.values()),
+        [*fingerprints.values(), *(edge for name in left_alone for edge in (prefix_of(name), end_of(name)))],
     )
     groups = run("SELECT waiting, min(position), count(*) FROM temp.pending GROUP BY waiting ORDER BY waiting")
     return [
@@ -89,6 +101,31 @@ def sample_contents(registry: Registry, count: int) -> list[Pending]:
         (count,),
     )
     return [_pending(row) for row in rows]
+
+
+def live_contents(registry: Registry, ids: Sequence[int] | None = None) -> Iterator[list[Pending]]:
+    """Yield the contents of live images, each once with one file that holds it, some thousands at a time.
+
+    Of all images, in the order of their hashes, or of `ids`.
+    """
+    columns = "content_hash, path, raw_path, size, mtime_ns, ctime_ns"
+    if ids is not None:
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found = registry.connection.execute(
+                f"SELECT {columns} FROM images WHERE id IN ({marks}) AND {LIVE} GROUP BY content_hash", some
+            )
+            yield [_pending(row) for row in found]
+        return
+    last: bytes = b""
+    while rows := registry.connection.execute(
+        f"""SELECT {columns} FROM images WHERE content_hash > ? AND {LIVE}
+            GROUP BY content_hash ORDER BY content_hash LIMIT {_AT_ONCE}""",
+        (last,),
+    ).fetchall():
+        last = rows[-1][0]
+        yield [_pending(row) for row in rows]
 
 
 def _pending(row: tuple[bytes, str, bytes | None, int, int, int]) -> Pending:

@@ -179,7 +179,9 @@ def test_names_may_be_a_list_or_text(names: object, monkeypatch: pytest.MonkeyPa
         ("modalities", "", "at least 1 item"),
         ("indexes", [], "at least 1 item"),
         ("library", 5, "path"),
-        ("images_root", ["a"], "path"),
+        ("images_root", 5, "path"),
+        ("images_root", [], "path"),
+        ("images_root", ["a", "b"], "name"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_setting_and_what_is_allowed(name: str, value: object, allowed: str) -> None:
@@ -271,3 +273,54 @@ def test_nobody_is_called_unless_the_user_wants_it(monkeypatch: pytest.MonkeyPat
 
 def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+# Folders of photos by name
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["nas=nas", "laptop=~/Pictures"],
+        "nas=nas\n\n  laptop=~/Pictures\n",
+        {"nas": "nas", "laptop": Path("~/Pictures")},
+    ],
+)
+def test_folders_may_have_names(here: Path, given: object) -> None:
+    assert Settings.load(images_root=given).images_root == {"nas": here / "nas", "laptop": Path.home() / "Pictures"}
+
+
+def test_names_may_come_from_a_file_or_a_variable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, 'images_root = {nas = "/mnt/nas", laptop = "~/Pictures"}')
+    assert Settings.load().images_root == {"nas": Path("/mnt/nas"), "laptop": Path.home() / "Pictures"}
+    monkeypatch.setenv("IMGREC_IMAGES_ROOT", "nas=/volume1")
+    assert Settings.load().images_root == {"nas": Path("/volume1")}
+    monkeypatch.delenv("IMGREC_IMAGES_ROOT")
+    # Names of several sources add up.
+    assert Settings.load(images_root={"nas": None}).images_root == {"nas": None, "laptop": Path.home() / "Pictures"}
+
+
+def test_a_folder_whose_own_name_has_an_equals_sign(here: Path) -> None:
+    (here / "year=2020").mkdir()
+    assert Settings.load(images_root="year=2020").images_root == here / "year=2020"
+    assert Settings.load(images_root="./year=2020").images_root == here / "year=2020"
+    assert Settings.load(images_root="my year=2020").images_root == here / "my year=2020"
+    (here / "2020").mkdir()
+    with pytest.raises(SettingsError, match=r"a folder \./year=2020 and a folder 2020: write \./year=2020, or "):
+        Settings.load(images_root="year=2020")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"a/b": "x"}, "'a/b' is no name"),
+        ({".": "x"}, r"'\.' is no name"),
+        ({"nas": ""}, "nas= names no folder"),
+        (["nas="], "nas= names no folder"),
+        (["a=x", "a=y"], "one is given twice"),
+        (["a=x", "y"], "give each folder a name"),
+    ],
+)
+def test_names_that_are_none(here: Path, given: object, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        Settings.load(images_root=given)

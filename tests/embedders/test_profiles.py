@@ -22,27 +22,34 @@ IN_COLOUR = (
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    """Twenty: the left and the right of ten."""
+    """Twenty, no larger than they are decoded: the left and the right of ten."""
     halves = []
     for path in real_pictures():
         if path.stem in IN_COLOUR:
             photo = Image.open(path).convert("RGB")
+            photo.thumbnail((640, 640))
             middle = photo.width // 2
             halves += [photo.crop((0, 0, middle, photo.height)), photo.crop((middle, 0, photo.width, photo.height))]
     assert len(halves) == 20
     return halves
 
 
+@pytest.fixture(
+    scope="module", params=[icc.DISPLAY_P3, icc.ADOBE_RGB, icc.PROPHOTO], ids=["P3", "Adobe RGB", "ProPhoto"]
+)
+def twins(request: pytest.FixtureRequest, photos: list[Image.Image]) -> list[bytes]:
+    """The photos in another space, whose profile is inside."""
+    profile = icc.rgb_profile(*request.param)
+    source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc.rgb_profile(*icc.SRGB), profile))
+    there = ImageCms.buildTransform(source, target, "RGB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+    return [encode(there.apply(photo), "PNG", icc_profile=profile, compress_level=1) for photo in photos]
+
+
 @pytest.mark.parametrize("modality", ["color", "efficientnet"])
-@pytest.mark.parametrize("space", [icc.DISPLAY_P3, icc.ADOBE_RGB, icc.PROPHOTO], ids=["P3", "Adobe RGB", "ProPhoto"])
-def test_twins_of_twenty_photos(photos: list[Image.Image], space: icc.Space, modality: str) -> None:
+def test_twins_of_twenty_photos(photos: list[Image.Image], twins: list[bytes], modality: str) -> None:
     embedder = create_embedder(modality, SETTINGS)
     if isinstance(embedder, LearnedEmbedder):
         embedder.load(Machine())
-    profile = icc.rgb_profile(*space)
-    source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc.rgb_profile(*icc.SRGB), profile))
-    there = ImageCms.buildTransform(source, target, "RGB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
-    twins = [encode(there.apply(photo), "PNG", icc_profile=profile) for photo in photos]
     vectors = embedder.embed([np.asarray(photo) for photo in photos])
     converted = embedder.embed([decode(twin, 448, 256, "srgb") for twin in twins])
     ignored = embedder.embed([decode(twin, 448, 256) for twin in twins])

@@ -16,6 +16,9 @@ os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # read at the
 from benchmarks.pictures import real_pictures, write_pictures
 from tests.flows.launcher import Launcher, open_launcher, stop_heartbeats
 
+# Photos enough for an ingest to be stopped in the middle, and how many of them are a chunk there.
+MANY, CHUNK = 160, 20
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -138,10 +141,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_pictures(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """The same twenty, small enough for SIFT to be quick; do not change it."""
+    folder = tmp_path_factory.mktemp("small-pictures")
+    for path in pictures.iterdir():
+        with Image.open(path) as picture:
+            picture.thumbnail((256, 256))
+            picture.save(folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def many_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 300 distinct pictures that take a while to decode; do not change it."""
+    """A folder of `MANY` distinct pictures that take a while to decode; do not change it."""
     folder = tmp_path_factory.mktemp("many")
-    for number in range(300):
+    for number in range(MANY):
         Image.effect_noise((640, 480), 20 + number % 60).point(lambda v, n=number: (v + n) % 256).save(
             folder / f"{number:03}.jpg", quality=80
         )

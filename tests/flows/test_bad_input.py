@@ -132,7 +132,6 @@ def test_where_everything_crashes_no_image_is_blamed(
     hostile.write(photos, "pixels", "nothing", 1)
 
     server = {name: server_environment[name] for name in ("PREFECT_API_URL", "IMGREC_ORCHESTRATE")}
-
     broken = ingest(BREAK_ALL="1", **server)
 
     assert (broken.returncode, broken.stdout) == (1, "")

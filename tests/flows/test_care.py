@@ -35,10 +35,10 @@ def test_after_a_reembedding_the_old_vectors_can_go(imgrec: Imgrec, photos: Path
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_trained_codebook_goes_when_the_packaged_one_is_back(
-    imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+    imgrec: Imgrec, small_pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_sift, "MIN_PHOTOS", 15)
-    imgrec("ingest", pictures, "--library", library, "--modality", "color", "--modality", "sift")
+    imgrec("ingest", small_pictures, "--library", library, "--modality", "color", "--modality", "sift")
     imgrec("train", "sift", "--library", library)
     assert imgrec("gc", "--library", library, "--keep-hours", 0, "--json").lines[0]["garbage"] == []
     imgrec("ingest", "--library", library)
@@ -47,7 +47,7 @@ def test_a_trained_codebook_goes_when_the_packaged_one_is_back(
     assert len(list((library / "models").iterdir())) == 1
     for index in ("color", "sift", "combo_color_sift"):  # no index asks for the old codebook
         ran = imgrec(
-            "search", pictures / "coffee.png", "--library", library, "--index", index, "--scores", "all", "--json"
+            "search", small_pictures / "coffee.png", "--library", library, "--index", index, "--scores", "all", "--json"
         )
         assert None not in ran.lines[0]["hits"][0]["scores"].values()
 

@@ -292,7 +292,7 @@ def test_only_what_may_pass_is_tried_again(error: Exception, temporary: bool) ->
     assert is_temporary(error) is temporary
 
 
-@pytest.mark.parametrize("name", ["ingest", "search", "gc"])
+@pytest.mark.parametrize("name", ["ingest", "search", "duplicates", "gc"])
 def test_deployments_load_through_their_module(name: str) -> None:
     deployments = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
     (deployment,) = [entry for entry in deployments if entry["name"] == name]

@@ -14,7 +14,7 @@ from tests.flows.album import MODALITIES, Album, check, to_embed
 from tests.flows.launcher import OWN_MLFLOW, Ended, Kill, Launcher, open_launcher, wait_until_gone
 
 # So that a small library merges shards, and adds segments to its indexes instead of building them anew.
-SMALL = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.updating.ALWAYS_REBUILD_BELOW": 0}
+SMALL = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.adding.MERGE_FACTOR": 2}
 # Worker processes have nothing to do after this share of an ingest's steps.
 WORKERS_UNTIL = 0.3
 # What a library must hold is computed by embedders that two threads may not share.

@@ -64,7 +64,7 @@ def test_a_hint_can_be_pasted(folder: Path) -> None:
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_name_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = name.replace("\n", "\\n")
-    print_status({"library": f"/{name}", "images_root": name, "images": {}, "vectors": {}, "indexes": {}})
+    print_status({"library": f"/{name}", "root": name, "roots": {}, "images": {}, "vectors": {}, "indexes": {}})
     assert capsys.readouterr().out.startswith(f"library /{shown} of {shown}\n")
     print_diagnoses(Path(name), [Diagnosis(Finding("shards", name, name), fixed=False)])
     assert capsys.readouterr().out.split("\n")[:3] == [

@@ -17,7 +17,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from imgrec.storage.machine.lock import writer_lock
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.registry.shard_rows import shard_files
+from tests.flows.conftest import CHUNK, MANY
 from tests.flows.launcher import servers, wait_until_gone
+from tests.plain import ingest
 
 IMGREC = Path(sys.executable).with_name("imgrec")
 
@@ -50,7 +52,7 @@ def start(server_environment: dict[str, str]) -> Start:
         photos: Path, library: Path, *options: str, environment: dict[str, str] = server_environment
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [IMGREC, "ingest", photos, "--library", library, "--batch-size", "25", "--json", *options],
+            [IMGREC, "ingest", photos, "--library", library, "--batch-size", str(CHUNK), "--json", *options],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -83,9 +85,9 @@ def test_a_killed_ingest_is_completed_by_the_next(many_photos: Path, library: Pa
     out, _ = start(many_photos, library).communicate()
 
     report = json.loads(out)
-    assert report["images"] == {"ok": 300, "failed": 0, "missing": 0}
-    assert report["embedded"] == 300 - 25 * kept  # nothing that had reached a shard is computed again
-    assert report["indexes"]["color"]["vectors"] == 300
+    assert report["images"] == {"ok": MANY, "failed": 0, "missing": 0}
+    assert report["embedded"] == MANY - CHUNK * kept  # nothing that had reached a shard is computed again
+    assert report["indexes"]["color"]["vectors"] == MANY
     assert not list(library.rglob(".tmp-*"))
 
 
@@ -101,18 +103,17 @@ def test_ctrl_c_once_finishes_what_is_in_flight(many_photos: Path, library: Path
     ]
     wait_until_gone(running.pid)
     kept = _shards(library)
-    assert 2 <= kept < 12
+    assert 2 <= kept < MANY // CHUNK
     with Registry.open_for_reading(library / "registry.sqlite") as registry:
         assert len(shard_files(registry)) == kept  # mirrored, not only written
     assert not list(library.rglob(".tmp-*"))
     assert not (library / "chunks").exists()
 
-    out, _ = start(many_photos, library).communicate()
-    assert json.loads(out)["embedded"] == 300 - 25 * kept
+    assert ingest(library=library).as_json()["embedded"] == MANY - CHUNK * kept
 
 
 def test_ctrl_c_twice_ends_at_once(many_photos: Path, library: Path, start: Start) -> None:
-    running = start(many_photos, library, "--batch-size", "300")  # all of it is in flight
+    running = start(many_photos, library, "--batch-size", str(MANY))  # all of it is in flight
     _wait(lambda: (library / "chunks").exists() and any((library / "chunks").glob("*.json")), 60)
     os.killpg(running.pid, signal.SIGINT)
     err = running.stderr
@@ -124,12 +125,11 @@ def test_ctrl_c_twice_ends_at_once(many_photos: Path, library: Path, start: Star
     wait_until_gone(running.pid)
     assert _shards(library) == 0
 
-    out, _ = start(many_photos, library).communicate()
-    assert json.loads(out)["images"]["ok"] == 300
+    assert ingest(library=library).images["ok"] == MANY
     assert not list(library.rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.3])
+@pytest.mark.parametrize("moment", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_ctrl_c_during_the_scan_keeps_what_was_read(
     many_photos: Path, library: Path, start: Start, moment: float
 ) -> None:
@@ -141,8 +141,7 @@ def test_ctrl_c_during_the_scan_keeps_what_was_read(
     assert running.returncode == 130
     assert "Traceback" not in err
     wait_until_gone(running.pid)
-    out, _ = start(many_photos, library).communicate()
-    assert json.loads(out)["indexes"]["color"]["vectors"] == 300
+    assert ingest(library=library).indexes["color"].manifest.live == MANY
 
 
 @pytest.mark.slow

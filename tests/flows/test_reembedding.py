@@ -13,7 +13,7 @@ from imgrec.search import Searcher
 from imgrec.search.indexes.layout import IndexFolder, Manifest
 from imgrec.storage.library import open_library
 from imgrec.storage.shards import list_shards
-from tests.flows.conftest import Imgrec
+from tests.flows.conftest import CHUNK, MANY, Imgrec
 from tests.flows.test_processes import IMGREC, _wait
 from tests.plain import build, embed, ingest, scan
 
@@ -127,18 +127,22 @@ def test_indexes_whose_own_vectors_stay_take_the_new_settings_too(two_modalities
 def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
     many_photos: Path, library: Path, server_environment: dict[str, str]
 ) -> None:
-    ingest(many_photos, library, batch_size=25, workers=2)
+    ingest(many_photos, library, batch_size=CHUNK, workers=2)
     before = {path.parent.name for path in list_shards(library / "shards")}
-    command = [str(IMGREC), "reembed", "--library", str(library), "--bins", "4x4x4", "--batch-size", "25", "--json"]
+    options = ["--library", str(library), "--bins", "4x4x4", "--batch-size", str(CHUNK)]
     with Searcher(library) as searcher:
         (answer,) = searcher.search(["id:7"])
         running = subprocess.Popen(
-            command, env=server_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            [IMGREC, "reembed", *options],
+            env=server_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
         def some_are_new() -> bool:
             assert searcher.search(["id:7"])[0].hits == answer.hits
-            return len(list(list_shards(library / "shards"))) >= 16
+            return len(list(list_shards(library / "shards"))) >= MANY // CHUNK + 3
 
         _wait(some_are_new, 90)
         os.killpg(running.pid, signal.SIGKILL)
@@ -146,7 +150,7 @@ def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
         build(library)
         assert searcher.search(["id:7"])[0].hits == answer.hits
         new = [path for path in list_shards(library / "shards") if path.parent.name not in before]
-        assert 4 <= len(new) < 12
+        assert 3 <= len(new) < MANY // CHUNK
 
         done = subprocess.run(
             [IMGREC, "ingest", "--library", library, "--json"],
@@ -156,6 +160,6 @@ def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
             check=True,
         )
 
-        assert json.loads(done.stdout)["embedded"] == 300 - 25 * len(new)
+        assert json.loads(done.stdout)["embedded"] == MANY - CHUNK * len(new)
         assert searcher.search(["id:7"])[0].hits != answer.hits
-        assert len(searcher.search(["id:7"], top_k=300)[0].hits) == 300
+        assert len(searcher.search(["id:7"], top_k=MANY)[0].hits) == MANY

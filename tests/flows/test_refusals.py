@@ -183,12 +183,12 @@ def test_a_read_only_disk_is_searched_and_not_written(
     check(library, album, {})
 
 
-@pytest.mark.parametrize("files", [16, 18])
+@pytest.mark.parametrize("files", [16, pytest.param(18, marks=pytest.mark.slow)])
 def test_too_few_open_files_are_told(launcher: Launcher, album: Album, tmp_path: Path, files: int) -> None:
     assert_too_few_files_are_told(launcher, album, tmp_path, files)
 
 
-@pytest.mark.parametrize("files", [24, 32])
+@pytest.mark.parametrize("files", [24, pytest.param(32, marks=pytest.mark.slow)])
 def test_too_few_open_files_are_told_through_prefect_too(
     prefect_launcher: Launcher, album: Album, tmp_path: Path, files: int
 ) -> None:

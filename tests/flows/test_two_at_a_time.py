@@ -21,7 +21,7 @@ from tests.flows.launcher import Launcher, wait_until_gone
 
 OPTIONS = [option for modality in MODALITIES for option in ("--modality", modality)]
 # So that there is something to merge, to add and to publish all the time.
-BUSY = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.updating.ALWAYS_REBUILD_BELOW": 0}
+BUSY = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.adding.MERGE_FACTOR": 2}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_readers_go_on_undisturbed_through_ingests(launcher: Launcher, album: Al
             assert int(str(rows[0][0])) >= 15
 
         readers = [_Reader(read) for read in (search_on, search_anew, look, ask)]
-        for _ in range(4):
+        for _ in range(2):
             album.change(keep=kept)
             ended = launcher.run(
                 "ingest", "--library", library, "--batch-size", 1, "--json", library=library, constants=BUSY
@@ -119,6 +119,6 @@ class _Reader:
             while not self._ended.is_set():
                 self._read()
                 self._count += 1
-                time.sleep(0.01)
+                time.sleep(0.03)
         except BaseException as error:  # noqa: BLE001 - raised by `stop`, in the test's thread
             self._failure = error

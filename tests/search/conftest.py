@@ -20,7 +20,7 @@ def vectors(tmp_path: Path) -> Iterator[VectorLibrary]:
         yield library
 
 
-def make_library(home: Path) -> Library:
+def make_library(home: Path, modalities: tuple[str, ...] = ("color",)) -> Library:
     """Ingest eight real pictures, a copy of one of them, and a file that is none; `library` beside `photos`."""
     photos = home / "photos"
     (photos / "sub").mkdir(parents=True)
@@ -29,7 +29,7 @@ def make_library(home: Path) -> Library:
             (photos / path.name).write_bytes(path.read_bytes())
     (photos / "sub" / os.fsdecode(b"caf\xe9.png")).write_bytes((photos / "coffee.png").read_bytes())
     (photos / "broken.jpg").write_bytes(b"no picture")
-    library = create_library(home / "library", photos, ("color",), SETTINGS)
+    library = create_library(home / "library", photos, modalities, SETTINGS)
     ingest(library)
     return library
 

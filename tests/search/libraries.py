@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from imgrec.conf.settings import Settings
 from imgrec.flows.pipeline import ingesting
 from imgrec.search.indexes.layout import IndexFolder, Member
-from imgrec.search.indexes.updating import IndexParameters, IndexReport, update_index
+from imgrec.search.indexes.parameters import IndexParameters
+from imgrec.search.indexes.reader import NO_ID, IndexReader
+from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
+from imgrec.search.indexes.updating import IndexReport, update_index
+from imgrec.search.indexes.vectors import Ids
 from imgrec.storage.library import DEFAULT_MODELS_ROOT, Library
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import Shard, digest_of, shard_path, write_shard
@@ -26,7 +30,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Vectors = NDArray[np.float32]
 
-PARAMETERS = IndexParameters(hnsw_m=32, ef_construction=100, ef_search=64, index_batch_size=1_024, recall_sample=50)
+PARAMETERS = IndexParameters(
+    hnsw_m=32, ef_construction=100, ef_search=64, index_batch_size=1_024, recall_sample=50, index_type="graph"
+)
 FINGERPRINT = "f" * 16
 
 
@@ -126,3 +132,25 @@ def exact_scores(live: dict[int, Vectors], queries: Vectors, k: int) -> NDArray[
         found = -np.sort(-(queries.astype(np.float64) @ rows.T), axis=1)[:, :k]
         scores[:, : found.shape[1]] = found
     return scores
+
+
+def search_exactly(
+    library: VectorLibrary, queries: Vectors, k: int, reader: IndexReader | None = None
+) -> tuple[Vectors, Ids]:
+    """What a Searcher does with the published index: near hits, ranked by their exact scores."""
+    reader = reader or IndexReader(library.folder)
+    _, ids = reader.search(queries, k + SPARE, 64)
+    return rescore(ExactScores(library.registry, (library.member,)), queries, ids, k)
+
+
+def assert_exact(library: VectorLibrary, k: int = 7) -> None:
+    """Searching the published index is exact search over the live vectors."""
+    queries = random_rows(10, library.dim, seed=99)
+    scores, ids = search_exactly(library, queries, k)
+    live = library.live()
+    assert np.allclose(scores, exact_scores(live, queries, k), rtol=0, atol=1e-6)
+    for query, some_scores, some_ids in zip(queries, scores.tolist(), ids.tolist(), strict=True):
+        found = [i for i in some_ids if i != NO_ID]
+        assert len(set(found)) == len(found) == min(k, len(live))
+        for image_id, score in zip(found, some_scores, strict=False):
+            assert abs(score - float(query @ live[image_id])) < 1e-6

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from imgrec.embedders.catalogue import create_embedder
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
-from imgrec.search.indexes import updating as index
+from imgrec.search.indexes import adding
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.upkeep import garbage
@@ -81,7 +81,7 @@ class LifeOfALibrary(RuleBasedStateMachine):
         self.files: dict[str, int] = {}
         self.ids: dict[int, bytes] = {}
         self.limits = patch.multiple(mirror, SPARE_SHARDS=2, MERGED_VECTORS=4)
-        self.graphs = patch.multiple(index, ALWAYS_REBUILD_BELOW=0, MAX_SEGMENTS=3)
+        self.graphs = patch.multiple(adding, FULL_ROWS=dict.fromkeys(adding.FULL_ROWS, 4), MERGE_FACTOR=2)
         self.limits.start()
         self.graphs.start()
 

@@ -146,7 +146,7 @@ def test_a_default_that_is_damaged_is_passed_over_with_a_warning(
     back_up(old.root, tmp_path / "copy", PARAMETERS)
     indexes_dir = tmp_path / "copy" / "indexes"
     for worst, next_best in [(SHOWN, "efficientnet"), ("efficientnet", "sift"), ("sift", "color")]:
-        for segment in IndexFolder(indexes_dir, worst).root.glob("segments/*/index.faiss"):
+        for segment in IndexFolder(indexes_dir, worst).root.glob("segments/*/*.faiss"):
             segment.unlink()
         with Searcher(tmp_path / "copy") as searcher:
             assert searcher.index == next_best

@@ -14,8 +14,9 @@ from PIL import Image
 
 from imgrec.search import Searcher, serving
 from imgrec.search.errors import QueryError, SearcherClosedError
-from imgrec.search.indexes import reader
+from imgrec.search.indexes import opening
 from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.opening import Reader
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.storage.library import Library
 from imgrec.storage.registry.registry import Registry
@@ -69,6 +70,7 @@ def test_many_threads_search_while_an_ingest_publishes(own: Library) -> None:
                 versions.append(answer.version)
             if done.is_set():
                 break
+            time.sleep(0.005)  # the ingest wants a turn too
         return versions
 
     with Searcher(own.root) as searcher, ThreadPoolExecutor(THREADS) as threads:
@@ -135,9 +137,9 @@ def test_a_version_by_other_code_leaves_index_and_embedder_as_they_are(
 ) -> None:
     """It is tried once and not at every query, until there is another one."""
     tries: list[IndexFolder] = []
-    open_reader = reader.open_reader
+    open_reader = opening.open_reader
 
-    def open_and_count(folder: IndexFolder) -> IndexReader:
+    def open_and_count(folder: IndexFolder) -> Reader:
         tries.append(folder)
         return open_reader(folder)
 
@@ -167,9 +169,9 @@ def test_what_could_not_be_taken_up_is_tried_again_later(
 ) -> None:
     monkeypatch.setattr(serving, "TRY_AGAIN_AFTER_S", 0.05)
     refused = [OSError(24, "Too many open files")]
-    open_reader = reader.open_reader
+    open_reader = opening.open_reader
 
-    def open_if_not_refused(folder: IndexFolder) -> IndexReader:
+    def open_if_not_refused(folder: IndexFolder) -> Reader:
         if refused:
             raise refused[0]
         return open_reader(folder)

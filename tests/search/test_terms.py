@@ -16,7 +16,7 @@ from imgrec.embedders.modalities.openclip import OpenClipEmbedder
 from imgrec.embedders.models.openclip_adding import add_openclip
 from imgrec.search import Answer, Searcher, Term
 from imgrec.search.errors import IndexNotFoundError, QueryError
-from imgrec.search.indexes.segment import Vectors
+from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.preview import write_preview
 from imgrec.search.terms import describe_terms, mix, parse_terms
 from imgrec.storage.library import Library

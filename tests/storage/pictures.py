@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import Walking
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
@@ -51,10 +52,11 @@ class Reader(InProcess):
 
 
 class Photos:
-    """A folder of photos, `root`, and the registry that scans of it fill."""
+    """A folder of photos, `root`, and the registry that scans of it, or of `roots`, fill."""
 
     def __init__(self, root: Path, registry: Registry) -> None:
         self.root = root
+        self.roots = one_root(root)
         self.registry = registry
         self.reader = Reader()
         root.mkdir(exist_ok=True)
@@ -88,7 +90,10 @@ class Photos:
         """Scan; `read` then has the paths of the files that were opened."""
         wait_for_another_ctime(self.root.parent)
         self.reader.paths = []
-        return scan_photos(self.registry, self.root, self.reader, max_missing_share, 60, on_read, on_moved, walking)
+        return scan_photos(
+            self.registry, self.roots, self.reader, max_missing_share, 60, on_read, on_moved, walking,
+            moved=[""] if on_moved else [],
+        )  # fmt: skip
 
     @property
     def read(self) -> list[str]:

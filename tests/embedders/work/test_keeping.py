@@ -7,9 +7,10 @@ import pytest
 
 from imgrec.embedders.work import keeping
 from imgrec.embedders.work.chunk import read_chunk
-from imgrec.embedders.work.keeping import parts_folder, salvage
+from imgrec.embedders.work.keeping import Keeper, parts_folder, salvage
 from imgrec.embedders.work.worker import IMAGES_PER_PART, embed_chunk, is_embedded
 from imgrec.storage.shards import list_shards, read_shard
+from imgrec.storage.thumbnails.store import ThumbnailStore
 from tests.embedders.work.test_worker import write_chunk, write_photos
 from tests.storage.pictures import InProcess
 
@@ -62,6 +63,17 @@ def test_a_second_start_goes_on_behind_the_last_part(tmp_path: Path, chunk: Path
     assert not parts_folder(chunk).exists()
 
 
+def test_who_is_asked_to_end_keeps_what_is_done(chunk: Path) -> None:
+    def ask(count: int) -> None:
+        if next(seen) == 2:
+            raise SystemExit(143)
+
+    seen = iter(range(4))
+    with pytest.raises(SystemExit):
+        embed_chunk(chunk, InProcess(), 1, on_images=ask)
+    assert Keeper(chunk).done == {entry.content_hash for entry in read_chunk(chunk).pending[: 2 * IMAGES_PER_PART]}
+
+
 @pytest.mark.usefixtures("often")
 def test_both_halves_have_the_vectors_of_one_piece(tmp_path: Path, chunk: Path) -> None:
     whole = read_shard(embed_chunk(chunk, InProcess(), 1).shards[0])
@@ -91,6 +103,18 @@ def test_what_is_kept_of_a_chunk_that_nobody_works_on_comes_into_the_library(tmp
     asked_for = [entry.content_hash for entry in read_chunk(chunk).pending]
     assert list(read_shard(path).content_hashes) == asked_for[: 2 * IMAGES_PER_PART]
     assert not parts_folder(chunk).exists()
+
+
+@pytest.mark.usefixtures("often")
+def test_what_is_kept_has_its_thumbnails(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", IMAGES)
+    chunk = write_chunk(tmp_path, photos, thumbnails_dir=str(tmp_path / "thumbnails"))
+    store = ThumbnailStore(tmp_path / "thumbnails")
+    asked_for = [entry.content_hash for entry in read_chunk(chunk).pending]
+    end_in_the_middle(chunk)
+    assert store.lacking(asked_for) == asked_for[2 * IMAGES_PER_PART :]
+    embed_chunk(chunk, InProcess(), 1)
+    assert store.lacking(asked_for) == []
 
 
 def test_a_part_is_kept_every_so_often(chunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,17 @@
 """A chunk in a process of its own, as a job of a cluster has it."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from imgrec.embedders.errors import ChunkRefusedError
 from imgrec.embedders.work.__main__ import main
+from imgrec.embedders.work.keeping import Keeper, parts_folder
 from imgrec.embedders.work.outcome import outcome_path, read_outcome
 from imgrec.embedders.work.worker import is_embedded
 from imgrec.storage.shards import read_shard
@@ -41,6 +44,22 @@ def test_the_module_embeds_a_chunk_and_leaves_an_outcome(tmp_path: Path) -> None
     assert (outcome.embedded, outcome.failed, outcome.changed) == (3, 0, ())
     assert is_embedded(path)
     assert [len(read_shard(shard).content_hashes) for shard in outcome.shards] == [3]
+
+
+def test_asked_to_end_it_keeps_what_is_done(tmp_path: Path) -> None:
+    path = write_chunk(tmp_path, write_photos(tmp_path / "photos", 4_000))
+    command = [sys.executable, "-m", "imgrec.embedders.work", str(path), "--workers=1", "--device=cpu"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as job:
+        end = time.monotonic() + 60
+        while not (before := len(Keeper(path).done)):
+            assert time.monotonic() < end, "no part is kept"
+            time.sleep(0.05)
+        time.sleep(0.3)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(20) == 143
+    assert not outcome_path(path).exists()
+    assert before < len(Keeper(path).done) < 4_000
+    assert len(list(parts_folder(path).glob("*.parquet"))) > 1
 
 
 def test_what_no_other_try_would_change_is_an_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

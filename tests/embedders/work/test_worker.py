@@ -27,6 +27,7 @@ from imgrec.storage.machine.pool import WorkerPool
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.probe import probe_files
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.shards import Failure, list_shards, read_shard
 from tests.storage.pictures import InProcess
 
@@ -75,13 +76,13 @@ def write_photos(folder: Path, count: int) -> list[Pending]:
 
 
 def scan(folder: Path) -> list[Pending]:
-    probes = probe_files(str(folder), sorted(os.listdir(folder)), 60)
+    probes = probe_files(one_root(folder), sorted(os.listdir(folder)), 60)
     return [Pending(p.content_hash or b"", *p.file) for p in probes]
 
 
 def write_chunk(home: Path, pending: Sequence[Pending], **changes: Any) -> Path:
     chunk = Chunk(
-        images_root=str(home / "photos"),
+        images_roots={"": str(home / "photos")},
         shards_dir=str(home / "shards"),
         models_dir=str(home / "models"),
         fingerprints={"color": COLOR},
@@ -152,7 +153,7 @@ def test_a_chunk_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_chunk_is_named_by_what_is_computed(tmp_path: Path) -> None:
     one, two = Pending(b"1" * 32, "a.png", 1, 1, 1), Pending(b"2" * 32, "b.png", 1, 1, 1)
     name = write_chunk(tmp_path, [one, two]).name
-    assert write_chunk(tmp_path, [two._replace(path="moved.png"), one], images_root="/elsewhere").name == name
+    assert write_chunk(tmp_path, [two._replace(path="moved.png"), one], images_roots={"": "/elsewhere"}).name == name
     assert write_chunk(tmp_path, [one]).name != name
     assert write_chunk(tmp_path, [one, two], fingerprints={"color": "0" * 16}).name != name
 

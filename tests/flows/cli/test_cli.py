@@ -16,6 +16,7 @@ from imgrec.flows import train_sift
 from imgrec.flows.pipeline import libraries
 from imgrec.storage.library import create_library, open_library
 from imgrec.storage.registry.registry import Registry
+from tests import plain
 from tests.flows.conftest import Imgrec
 
 
@@ -36,7 +37,7 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     best = answer["hits"][0]
     assert (answer["root"], answer["file"]) == (str(photos), str(photos / "chelsea.png"))
-    assert set(best) == {"rank", "id", "path", "score", "scores", "file"}
+    assert set(best) == {"rank", "id", "path", "score", "scores", "root", "file"}
     assert best["file"] == str(photos / "chelsea.png")
     assert best["path"] == "chelsea.png"
     assert best["score"] == pytest.approx(1, abs=1e-5)
@@ -46,8 +47,8 @@ def test_from_photos_to_hits(imgrec: Imgrec, photos: Path, library: Path) -> Non
     assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_file["hits"]]
 
     (status,) = imgrec("status", "--library", library, "--json").lines
-    assert set(status) == {"root", "images", "vectors", "indexes"}
-    assert status["root"] == str(photos)
+    assert set(status) == {"root", "roots", "images", "vectors", "indexes"}
+    assert (status["root"], status["roots"]) == (str(photos), {})
     assert (status["images"]["ok"], status["vectors"], status["indexes"]["color"]["vectors"]) == (6, {"color": 6}, 6)
 
     (failure,) = imgrec("failures", "--library", library, "--json").lines
@@ -388,10 +389,10 @@ def test_a_new_library_chooses_its_modalities_says_so_and_keeps_them(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_library_learns_a_codebook_of_its_own(
-    imgrec: Imgrec, pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+    imgrec: Imgrec, small_pictures: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IMGREC_MODALITIES")
-    imgrec("ingest", pictures, "--library", library, "--modality", "sift")
+    imgrec("ingest", small_pictures, "--library", library, "--modality", "sift")
     before = imgrec("search", "id:1", "--library", library, "--json").lines
 
     refused = imgrec("train", "sift", "--library", library)
@@ -532,3 +533,30 @@ def test_every_command_explains_itself(imgrec: Imgrec) -> None:
         assert ran.code == 0
         assert f"imgrec {command}" in ran.out
     assert json.loads(json.dumps(imgrec("--version").out)).startswith("imgrec")
+
+
+@pytest.mark.usefixtures("through_prefect")
+def test_an_evaluation_is_a_flow(imgrec: Imgrec, photos: Path, library: Path) -> None:
+    plain.ingest(photos, library)
+    ran = imgrec("evaluate", "--library", library, "--sample", 5, "--copies", 4, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    (found,) = ran.lines
+    assert [(one["index"], one["recall"], one["queries"]) for one in found["indexes"]] == [("color", 1.0, 5)]
+    assert found["copies"]["photos"] == 4
+    assert found["mlflow"]["experiment"] == "imgrec-evaluate"
+
+
+def test_a_search_that_expands_shows_the_same_photos_in_another_order(
+    imgrec: Imgrec, pictures: Path, library: Path
+) -> None:
+    plain.ingest(pictures, library)
+    usual, expanded = (
+        imgrec("search", "id:1", "--library", library, "--top-k", 20, *flags, "--json").lines[0]["hits"]
+        for flags in ((), ("--expand",))
+    )
+    assert expanded[0]["id"] == usual[0]["id"] == 1
+    assert [hit["rank"] for hit in expanded] == list(range(1, len(usual) + 1))
+    assert {(hit["id"], hit["score"]) for hit in expanded} == {(hit["id"], hit["score"]) for hit in usual}
+    assert [hit["id"] for hit in expanded] != [hit["id"] for hit in usual]
+    few = imgrec("search", "id:1", "--library", library, "--top-k", 3, "--expand", "--json").lines[0]["hits"]
+    assert [hit["id"] for hit in few] == [hit["id"] for hit in expanded[:3]]

@@ -1,14 +1,19 @@
 """What is told of a Prefect server that fails names only what is set."""
 
+import logging
+import os
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from prefect import context
 from prefect.context import SettingsContext
 from prefect.settings import PREFECT_API_URL, Profile, Settings
 from prefect.settings.models.api import APISettings
 
 from imgrec.flows.cli.main import _describe
+from imgrec.flows.cli.server import UI_URL, start_temporary_server
+from imgrec.flows.cli.server_named import API_URL
 
 DEAD = "http://user:secret@prefect.example:4200/api"
 SILENT = RuntimeError("Failed to reach API at http://prefect.example:4200/api/")
@@ -50,9 +55,29 @@ def test_of_a_temporary_server_no_setting_is_named() -> None:
         assert _describe(SILENT).endswith("it is a temporary one of this command: run the command again")
 
 
+def test_what_names_a_temporary_server_is_not_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect finds it by a variable of this process, which the user can neither see nor unset."""
+    for name in ("PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name in (API_URL, UI_URL):
+        monkeypatch.setenv(name, "")  # so that they are restored
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(context, "GLOBAL_SETTINGS_CONTEXT", context.GLOBAL_SETTINGS_CONTEXT)
+    monkeypatch.chdir(tmp_path)
+    with configured(None, Profile(name="ephemeral", settings={})):
+        server = start_temporary_server()
+    assert server is not None
+    server.end()
+    assert os.environ[API_URL] == server.url
+    with configured(server.url, Profile(name="ephemeral", settings={})) as configuration:
+        assert _describe(SILENT).endswith("it is a temporary one of this command: run the command again")
+        assert f"free space in {configuration.settings.home}, then" in _describe(FULL)
+
+
 def test_the_full_disk_is_the_servers() -> None:
-    with configured(DEAD, Profile(name="work", settings={})) as context:
+    with configured(DEAD, Profile(name="work", settings={})) as configuration:
         assert "free space on prefect.example, then" in _describe(FULL)
         assert "secret" not in _describe(FULL)
-    with configured(None, Profile(name="ephemeral", settings={})) as context:
-        assert f"free space in {context.settings.home}, then" in _describe(FULL)
+    with configured(None, Profile(name="ephemeral", settings={})) as configuration:
+        assert f"free space in {configuration.settings.home}, then" in _describe(FULL)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import get_current_settings
 
 from imgrec.flows.cli.server import MAX_STARTS, ServerError, TemporaryServer
 from tests.flows.launcher import OWN_MLFLOW, servers, wait_until_gone
@@ -30,7 +29,7 @@ random.choice = lambda options: {port} if options == range(8000, 9000) else choi
 
 @pytest.fixture
 def server() -> Iterator[TemporaryServer]:
-    server = TemporaryServer(get_current_settings())
+    server = TemporaryServer()
     yield server
     server.end()
 

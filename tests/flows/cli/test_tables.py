@@ -16,7 +16,8 @@ from imgrec.search.answers import Answer, Hit
 from imgrec.search.indexes.layout import Manifest, Member, SegmentEntry
 from imgrec.search.indexes.updating import IndexReport
 from imgrec.search.upkeep.unneeded import Garbage
-from imgrec.storage.registry.registry import ImageRow
+from imgrec.storage.photos.roots import one_root
+from imgrec.storage.registry.images import ImageRow
 from tests.flows.conftest import Imgrec
 
 NAMES = [
@@ -159,7 +160,16 @@ def test_an_index_keeps_its_line(shown: Shown, indexes: list[str]) -> None:
     built = IndexReport(manifest, "unchanged", 0, 0, 9_999.0, 188_500_000_000, 0.99)
     images = {"ok": 1, "failed": 0, "missing": 0}
     report = RunReport(
-        "/library", "/photos", ("color",), None, None, dict.fromkeys(indexes, built), images, {}, {}, {"index": 1.0}
+        "/library",
+        one_root("/photos"),
+        ("color",),
+        None,
+        None,
+        dict.fromkeys(indexes, built),
+        images,
+        {},
+        {},
+        {"index": 1.0},
     )
     print_report(report)
     lines = shown()

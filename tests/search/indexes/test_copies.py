@@ -1,4 +1,4 @@
-"""Equal rows are found, and others never taken for equal."""
+"""Equal rows share a number, and others never do."""
 
 from unittest.mock import patch
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from imgrec.search.indexes import copies
-from imgrec.search.indexes.copies import group_equal, keep_only
+from imgrec.search.indexes.copies import Distinct
 
 
 def drawn(numbers: list[int], dim: int) -> NDArray[np.float32]:
@@ -18,26 +18,32 @@ def drawn(numbers: list[int], dim: int) -> NDArray[np.float32]:
     return kinds[numbers]
 
 
-def check(numbers: list[int], dim: int, shared: bool) -> None:
-    rows = drawn(numbers, dim)
-    distinct, place = group_equal(rows)
-    assert rows.tobytes() == rows[distinct[place]].tobytes()
-    assert (np.diff(distinct) > 0).all()
-    if shared:
-        assert distinct.tolist() == [at for at, number in enumerate(numbers) if number not in numbers[:at]]
-    else:
-        assert len({rows[row].tobytes() for row in distinct}) == len(set(numbers))
-    expected = rows[distinct].tobytes()
-    assert keep_only(rows, distinct).tobytes() == expected
+@given(st.lists(st.lists(st.integers(0, 6), max_size=20), max_size=8), st.integers(1, 5), st.integers(1, 4))
+def test_rows_are_numbered_as_a_dictionary_would(batches: list[list[int]], dim: int, at_once: int) -> None:
+    known: dict[int, int] = {}
+    distinct = Distinct(np.empty(0, np.uint64))
+    for numbers in batches:
+        with patch.object(copies, "_ROWS_AT_ONCE", at_once):
+            is_first, rows = distinct.number(drawn(numbers, dim))
+        assert is_first.tolist() == [
+            number not in known and number not in numbers[:place] for place, number in enumerate(numbers)
+        ]
+        assert rows.tolist() == [known.setdefault(number, len(known)) for number in numbers]
+    assert distinct.count == len(known) == len(distinct.new_keys)
 
 
-@given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 5), st.integers(1, 4))
-def test_rows_are_grouped_as_a_dictionary_would(numbers: list[int], dim: int, at_once: int) -> None:
-    with patch.object(copies, "_ROWS_AT_ONCE", at_once):
-        check(numbers, dim, shared=True)
+@given(st.lists(st.integers(0, 6), max_size=30), st.lists(st.integers(0, 6), max_size=30))
+def test_numbering_goes_on_from_keys_that_were_kept(before: list[int], after: list[int]) -> None:
+    whole, first = Distinct(np.empty(0, np.uint64)), Distinct(np.empty(0, np.uint64))
+    whole.number(drawn(before, 3))
+    first.number(drawn(before, 3))
+    later = Distinct(first.new_keys)
+    assert later.number(drawn(after, 3))[1].tolist() == whole.number(drawn(after, 3))[1].tolist()
 
 
-@given(st.lists(st.integers(0, 6), max_size=60))
-def test_rows_of_one_key_that_differ_stay_apart(numbers: list[int]) -> None:
-    with patch.object(copies, "_keys", lambda words: np.zeros(len(words), np.uint64)):
-        check(numbers, 2, shared=False)
+def test_a_single_bit_makes_another_row() -> None:
+    """Whichever it is: a sum of words times even numbers would lose the upper ones."""
+    rows = np.zeros((32 * 8 + 1, 8), np.uint32)
+    for bit in range(32 * 8):
+        rows[bit, bit // 32] = 1 << (bit % 32)
+    assert Distinct(np.empty(0, np.uint64)).number(rows.view(np.float32))[0].all()

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from imgrec.search.indexes import updating as index_module
+from imgrec.search.indexes import adding
 from imgrec.search.indexes.layout import IndexFolder
-from imgrec.search.indexes.reader import NO_ID, IndexReader
-from tests.search.libraries import VectorLibrary, exact_scores, open_vector_library, random_rows
+from imgrec.search.indexes.reader import NO_ID
+from tests.search.libraries import VectorLibrary, exact_scores, open_vector_library, random_rows, search_exactly
 
 DIM = 8
 QUERIES = random_rows(6, DIM, seed=99)
@@ -27,8 +27,8 @@ class LifeOfAnIndex(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         self.home = Path(tempfile.mkdtemp(prefix="imgrec-"))
-        for name, value in (("ALWAYS_REBUILD_BELOW", 0), ("MAX_FLAT_ROWS", 4), ("MAX_SEGMENTS", 3)):
-            self.stack.enter_context(mock.patch.object(index_module, name, value))
+        for name, value in (("FULL_ROWS", dict.fromkeys(adding.FULL_ROWS, 4)), ("MERGE_FACTOR", 2)):
+            self.stack.enter_context(mock.patch.object(adding, name, value))
         self.library: VectorLibrary = self.stack.enter_context(open_vector_library(self.home, DIM))
         self.rows: dict[int, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
         self.live: set[int] = set()
@@ -81,9 +81,9 @@ class LifeOfAnIndex(RuleBasedStateMachine):
     def check(self) -> None:
         folder: IndexFolder = self.library.folder
         live = {image_id: self.rows[image_id] for image_id in self.live}
-        assert len(folder.read_manifest().segments) <= 3
+        assert len(folder.read_manifest().segments) <= 7
         for k in (1, 5, 60):
-            scores, ids = IndexReader(folder).search(QUERIES, k, ef_search=64)
+            scores, ids = search_exactly(self.library, QUERIES, k)
             assert np.allclose(scores, exact_scores(live, QUERIES, k), rtol=0, atol=1e-6)
             for some in ids.tolist():
                 found = [image_id for image_id in some if image_id != NO_ID]

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgrec.search.indexes import updating as index
+from imgrec.search.indexes import updating
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.updating import settle_indexes
 from imgrec.storage.library import create_library
 from imgrec.storage.photos.probe import Probe
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import WalkReport, walk_photos
-from imgrec.storage.registry import identity
+from imgrec.storage.registry import comparison, probes
 from imgrec.storage.registry.changes import track
+from imgrec.storage.registry.comparison import compare
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import FILES_PER_PROBE
 from tests.search.libraries import FINGERPRINT, VectorLibrary, ingest, random_rows
@@ -59,7 +61,6 @@ def test_no_statement_reads_all_images(tmp_path: Path, monkeypatch: pytest.Monke
     library = create_library(tmp_path / "library", tmp_path / "photos", ("color", "sift"), SETTINGS)
     with Registry.open_for_writing(tmp_path / "unused.sqlite") as registry:
         photos = Photos(tmp_path / "photos", registry)
-    monkeypatch.setattr(index, "ALWAYS_REBUILD_BELOW", 0)
     for number in range(12):
         photos.write(f"{number % 3}/{number}.png", content=noise(number))
     ingest(library)
@@ -78,9 +79,8 @@ def test_no_statement_reads_all_images(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def in_step(vectors: VectorLibrary, monkeypatch: pytest.MonkeyPatch) -> VectorLibrary:
+def in_step(vectors: VectorLibrary) -> VectorLibrary:
     """An index of 60 vectors that is in step with its registry, and grows as large ones do."""
-    monkeypatch.setattr(index, "ALWAYS_REBUILD_BELOW", 0)
     vectors.add(random_rows(60, vectors.dim))
     track(vectors.registry, {"color": FINGERPRINT})
     settle(vectors)
@@ -104,7 +104,7 @@ def test_an_index_in_step_is_compared_with_what_changed(
     def refuse(*_: object) -> None:
         raise AssertionError("it looked at all images")
 
-    monkeypatch.setattr(index, "live_ids", refuse)
+    monkeypatch.setattr(updating, "live_ids", refuse)
     version = in_step.folder.read_manifest().version
     assert settle(in_step) == "unchanged"
     assert in_step.folder.read_manifest().version == version
@@ -157,13 +157,13 @@ def test_what_is_read_is_kept_every_second_and_not_file_by_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    record = identity.record_probes
+    record = probes.record_probes
 
     def note(connection: sqlite3.Connection, probes: Sequence[Probe]) -> None:
         saved.append(len(probes))
         record(connection, probes)
 
-    monkeypatch.setattr(identity, "record_probes", note)
+    monkeypatch.setattr(probes, "record_probes", note)
     with Registry.open_for_writing(tmp_path / "registry.sqlite") as registry:
         photos = Photos(tmp_path / "photos", registry)
         for number in range(5 * FILES_PER_PROBE):
@@ -175,7 +175,7 @@ def test_what_is_read_is_kept_every_second_and_not_file_by_file(
 
 def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order of paths only saves time; a file system may list a file twice, too."""
-    monkeypatch.setattr(identity, "_ROWS", 3)
+    monkeypatch.setattr(comparison, "_ROWS", 3)
     names: list[str | bytes] = [
         "a b.png",
         "a.png",
@@ -200,9 +200,11 @@ def test_a_walk_may_come_in_any_order(tmp_path: Path, monkeypatch: pytest.Monkey
         gone = {photos.ids()["B.png"], max(photos.ids().values())}
         for seed in range(8):
             mixed = [files[i] for i in np.random.default_rng(seed).permutation([*range(len(files)), 0])]
-            comparison = identity.compare(registry.connection, mixed if seed else files, WalkReport())
+            compared = compare(
+                registry.connection, one_root(photos.root), [("", mixed if seed else files)], WalkReport()
+            )
             rows = registry.connection.execute("SELECT path FROM seen WHERE state IS NULL ORDER BY path").fetchall()
             assert rows == [("a.png",), ("new.png",)]
             found = {row[0] for row in registry.connection.execute("SELECT id FROM gone")}
             assert found == gone, mixed
-            assert (comparison.to_read, comparison.gone, comparison.present) == (2, 2, len(names))
+            assert (compared.to_read, compared.gone, compared.present) == (2, 2, len(names))

@@ -56,7 +56,7 @@ def test_a_copy_is_a_library_with_the_same_answers(library: Library, target: Pat
 
 def test_a_second_backup_copies_what_is_new(library: Library, target: Path) -> None:
     first = back_up(library.root, target, PARAMETERS)
-    assert {"index.faiss", "ids.npy", shard_of(library).name} < names(first)
+    assert {"rows.faiss", "ids.npy", shard_of(library).name} < names(first)
     again = back_up(library.root, target, PARAMETERS)
     assert (again.copied, again.files) == ({}, first.files)
     old = {path.name for path in list_shards(library.shards_dir)}
@@ -128,9 +128,9 @@ def test_a_restored_copy_goes_on(library: Library, target: Path, tmp_path: Path)
 def test_a_file_that_rotted_in_the_copy_is_copied_again(library: Library, target: Path) -> None:
     back_up(library.root, target, PARAMETERS)
     flip(shard_of(open_library(target)))
-    flip(segment_of(open_library(target)) / "index.faiss")
+    flip(segment_of(open_library(target)) / "rows.faiss")
     again = back_up(library.root, target, PARAMETERS)
-    assert {shard_of(library).name, "index.faiss"} < names(again)
+    assert {shard_of(library).name, "rows.faiss"} < names(again)
     assert examine(target, PARAMETERS, thorough=True) == []
 
 

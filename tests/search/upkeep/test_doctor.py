@@ -165,14 +165,10 @@ def forget_shard(library: Library) -> None:
 def other_vectors_in_the_index(library: Library) -> None:
     """A segment of before there were checksums, with a bit flipped."""
     (segment_of(library) / "checksums.json").unlink()
-    data = bytearray((segment_of(library) / "index.faiss").read_bytes())
-    with Registry.open_for_reading(library.registry_path) as registry:
-        (fingerprint,) = (name for name, modality in registry.fingerprints().items() if modality == "color")
-        vector = registry.vectors("color", fingerprint, [1])[1]
-    strongest = np.float32(vector.max()).tobytes()
-    data[data.index(strongest) + 3] ^= 0x80  # its sign
-    (segment_of(library) / "index.faiss").unlink()
-    (segment_of(library) / "index.faiss").write_bytes(data)
+    data = bytearray((segment_of(library) / "rows.faiss").read_bytes())
+    data[-1] ^= 0x80  # the last number of the last row
+    (segment_of(library) / "rows.faiss").unlink()
+    (segment_of(library) / "rows.faiss").write_bytes(data)
 
 
 def fall_behind(library: Library) -> None:
@@ -207,7 +203,7 @@ BREAKS = {
     "a changed vector": Break(change_a_vector, ("vectors.differ",)),
     "a lost vector": Break(lose_a_vector, ("vectors.differ",)),
     "an index file": Break(lambda library: (segment_of(library) / "ids.npy").unlink(), ("index.damaged",)),
-    "a bit of a graph": Break(lambda library: flip(segment_of(library) / "index.faiss"), ("index.damaged",)),
+    "a bit of a graph": Break(lambda library: flip(segment_of(library) / "graph.faiss"), ("index.damaged",)),
     "checksums": Break(lambda library: flip(segment_of(library) / "checksums.json", 0.1), ("index.damaged",)),
     "a bit of an old graph": Break(other_vectors_in_the_index, ("index.vectors",)),
     "a manifest": Break(

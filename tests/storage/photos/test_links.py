@@ -8,6 +8,7 @@ from PIL import Image
 
 from imgrec.embedders.work import worker
 from imgrec.embedders.work.worker import embed_chunk
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import Walking, WalkReport, walk_photos
 from imgrec.storage.scan import preview_scan
 from tests.embedders.work.test_worker import scan, write_chunk
@@ -116,7 +117,7 @@ def test_linked_photos_are_scanned_embedded_and_seen_changing(photos: Photos, tm
     assert (photos.scan(walking=FOLLOWING).unchanged, photos.read) == (1, [])
     target.write_bytes(picture(2))
     assert photos.scan(walking=FOLLOWING).identified.changed == 1
-    comparison, _ = preview_scan(photos.registry, photos.root)
+    comparison, _ = preview_scan(photos.registry, one_root(photos.root))
     assert (comparison.gone, comparison.excluded) == (1, 0)
 
 

@@ -14,6 +14,7 @@ import pytest
 from imgrec.storage.errors import CRASHED_DECODER
 from imgrec.storage.photos import probe as module
 from imgrec.storage.photos.probe import probe_failed, probe_files, read_regular
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.registry.failures import remedy_for
 from imgrec.storage.registry.identity import Identified
 from tests.storage.pictures import Photos, backdate, picture
@@ -67,7 +68,7 @@ def test_a_link_is_followed_only_where_that_is_asked_for(tmp_path: Path) -> None
     assert read_regular(tmp_path / "photos" / "a.png")[0] == picture(1)
     with pytest.raises(OSError, match="symbolic links"):
         read_regular(tmp_path / "photos" / "a.png", follow_symlink=False)
-    (probe,) = probe_files(str(tmp_path / "photos"), ["a.png"], 60)
+    (probe,) = probe_files(one_root(tmp_path / "photos"), ["a.png"], 60)
     assert (probe.status, probe.content_hash) == ("unreadable", None)
 
 
@@ -174,17 +175,17 @@ def test_a_photo_whose_folder_became_a_file_is_left_out(photos: Photos) -> None:
 
 def test_a_file_that_ended_its_worker_has_an_identity(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
-    (probe,) = probe_failed(str(tmp_path), "a.png", CRASHED_DECODER, "why")
+    (probe,) = probe_failed(one_root(tmp_path), "a.png", CRASHED_DECODER, "why")
     assert (probe.content_hash, probe.status, probe.reason) == (
         hashlib.sha256(picture(1)).digest(),
         CRASHED_DECODER,
         "why",
     )
-    assert probe_failed(str(tmp_path), "gone.png", CRASHED_DECODER, "why") == []
+    assert probe_failed(one_root(tmp_path), "gone.png", CRASHED_DECODER, "why") == []
 
 
 def test_what_failed_before_is_not_parsed_again(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture(1))
     known = {hashlib.sha256(picture(1)).digest(): (CRASHED_DECODER, "why")}
-    (probe,) = probe_files(str(tmp_path), ["a.png"], 60, known)
+    (probe,) = probe_files(one_root(tmp_path), ["a.png"], 60, known)
     assert (probe.status, probe.reason) == (CRASHED_DECODER, "why")

@@ -12,8 +12,9 @@ import pytest
 
 from imgrec.storage.errors import PhotoRootError, PhotosVanishedError
 from imgrec.storage.mirror import mirror_shards
+from imgrec.storage.photos.roots import one_root
 from imgrec.storage.photos.walk import WalkReport
-from imgrec.storage.registry import identity
+from imgrec.storage.registry.comparison import compare
 from imgrec.storage.registry.failures import forget_failures
 from imgrec.storage.registry.identity import Identified
 from imgrec.storage.registry.registry import Registry
@@ -336,8 +337,8 @@ def test_a_preview_foresees_that_too_many_are_gone(photos: Photos, gone: int, ne
     photos.scan()
     photos.remove(*(f"{number:02}.png" for number in range(gone)))
     photos.write(*(f"new{number}.png" for number in range(new)), content=99)
-    comparison, _ = preview_scan(photos.registry, photos.root)
-    said = foresee_refusal(photos.root, comparison, 0.5, moved=False)
+    comparison, _ = preview_scan(photos.registry, one_root(photos.root))
+    said = foresee_refusal(one_root(photos.root), comparison, 0.5, moved=())
     assert said is None if foreseen is None else foreseen in str(said)
     with pytest.raises(PhotosVanishedError) if foreseen else nullcontext():
         photos.scan()
@@ -494,7 +495,7 @@ def deep(photos: Photos) -> Iterator[Photos]:
     photos.scan()
     far.parent.mkdir(parents=True)
     home.rename(far)
-    photos.root = far
+    photos.root, photos.roots = far, one_root(far)
     yield photos
     far.rename(home)
 
@@ -515,7 +516,7 @@ def test_unreadable_folders_are_taken_by_their_whole_name(photos: Photos) -> Non
     photos.write("a%/x.png", "a%b/x.png", "A%/x.png", b"\xff/x.png", content=1)
     photos.scan()
     report = WalkReport(unreadable_folders=dict.fromkeys(["a%", os.fsdecode(b"\xff")], "Permission denied"))
-    comparison = identity.compare(photos.registry.connection, [], report)
+    comparison = compare(photos.registry.connection, one_root(photos.root), [("", [])], report)
     gone = photos.registry.connection.execute(
         "SELECT path FROM gone JOIN images USING (id) ORDER BY path COLLATE BINARY"
     ).fetchall()
@@ -536,7 +537,7 @@ def test_a_file_that_cannot_be_examined_stops_neither_the_scan_nor_is_missing(ph
     far = photos.root.parent / ("f" * (room // 2)) / ("g" * (room // 2 - 4)) / "photos"
     far.parent.mkdir(parents=True)
     home = photos.root.rename(far)
-    photos.root = far
+    photos.root, photos.roots = far, one_root(far)
     try:
         assert photos.scan().identified == Identified()
         assert len(photos.ids()) == 2
@@ -654,6 +655,6 @@ def test_a_preview_reads_no_photo_and_changes_nothing(photos: Photos) -> None:
     photos.remove("a.png")
     photos.write("c.png", content=3)
     before = list(photos.registry.connection.iterdump())
-    comparison, _ = preview_scan(photos.registry, photos.root)
+    comparison, _ = preview_scan(photos.registry, one_root(photos.root))
     assert (comparison.found, comparison.unchanged, comparison.to_read, comparison.gone) == (2, 1, 1, 1)
     assert list(photos.registry.connection.iterdump()) == before

@@ -1,0 +1,1 @@
+"""Kinds of index segments behind one interface: exact, graph, inverted, hnsw."""
