@@ -50,9 +50,9 @@ def embed_chunk(
     passes under way, whatever the chunk's size; `on_images(count)` hears of every part that is done. An image that
     ends its worker, or hangs there, fails; no other does.
 
-    What is done is kept beside the chunk every 256 images or 30 s, and on SystemExit; a later start on the same chunk goes on from there.
-    With a `window`, no image is begun before those `window` images are kept that come before it: so it is known which
-    ones were under way when the process ended.
+    What is done is kept beside the chunk every 256 images or 30 s, and on SystemExit; a later start on the same chunk
+    goes on from there. With a `window`, no image is begun before those `window` images are kept that come before it:
+    so it is known which ones were under way when the process ended.
 
     Raises:
         DeviceError: the device that models are to run on is not there; nothing was decoded.

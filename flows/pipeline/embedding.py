@@ -10,9 +10,12 @@ from imgrec.flows.pipeline.run import Run
 from imgrec.tasks import steps
 from imgrec.tasks.calls import Promise
 from imgrec.tasks.executors.base import Executor
+from imgrec.tasks.executors.errors import JobFailedError
 
 # The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
 SHARDS_PER_MIRROR = 16
+# When so many jobs have failed for good, it is hardly the fault of each of them.
+FAILED_AT_MOST = 8
 # How often whoever waits for a chunk looks whether it is to stop.
 _TICK_S = 0.5
 
@@ -20,7 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 def embed_chunks(run: Run, executor: Executor, chunks: Iterable[WrittenChunk], total: int) -> Embedded:
-    """Have chunks of `total` images embedded, and take up what comes of them."""
+    """Have chunks of `total` images embedded, and take up what comes of them.
+
+    A job that fails is no reason for others not to go on, but for the run to end with its words after them.
+
+    Raises:
+        JobFailedError: a job failed for good; at once, where many did.
+        ImgrecError, OSError: what would end the other chunks as well.
+    """
     under_way = _UnderWay(run, total)
     try:
         for chunk in executor.begin(chunks):
@@ -28,6 +38,8 @@ def embed_chunks(run: Run, executor: Executor, chunks: Iterable[WrittenChunk], t
                 under_way.add(chunk)
             under_way.take_done(executor.in_flight - 1)
         under_way.take_done(0)
+        if under_way.failed:
+            raise under_way.failed[0]
     except BaseException:
         executor.stop()
         raise
@@ -39,6 +51,7 @@ def embed_chunks(run: Run, executor: Executor, chunks: Iterable[WrittenChunk], t
 class _UnderWay:
     def __init__(self, run: Run, total: int) -> None:
         self.embedded = Embedded(0, 0)
+        self.failed: list[JobFailedError] = []
         self._run, self._total = run, total
         self._running: dict[WrittenChunk, Promise[steps.Done]] = {}
         self._done: SimpleQueue[WrittenChunk] = SimpleQueue()
@@ -60,7 +73,7 @@ class _UnderWay:
                 if len(self._running) <= left:
                     break
             else:
-                self._take(chunk)
+                self._take_or_tell(chunk)
                 if len(self._finished) >= SHARDS_PER_MIRROR:
                     self._mirror()
             self._look_up()
@@ -77,8 +90,17 @@ class _UnderWay:
             else:
                 self._take(chunk)
         self._mirror()
-        if self._total:
-            self._run.calls.show_progress(self._run.progress.embedded, self._total)
+        self._show()
+
+    def _take_or_tell(self, chunk: WrittenChunk) -> None:
+        try:
+            self._take(chunk)
+        except JobFailedError as error:
+            self.failed.append(error)
+            if len(self.failed) >= FAILED_AT_MOST:
+                raise
+            if self._running:
+                logger.warning("%s (the other jobs go on)", error)
 
     def _take(self, chunk: WrittenChunk) -> None:
         done = self._running.pop(chunk).result()
@@ -92,5 +114,9 @@ class _UnderWay:
             self._finished = []
 
     def _look_up(self) -> None:
-        self._run.calls.show_progress(self._run.progress.embedded, self._total)
+        self._show()
         self._run.stop_if_asked()
+
+    def _show(self) -> None:
+        if self._total:
+            self._run.calls.show_progress(self._run.progress.embedded, self._total)

@@ -39,8 +39,15 @@ class Moods:
 
     def computed(self) -> Counter[int]:
         """How often each photo was embedded, by its number."""
+        return Counter(int(grey) for grey, _, _ in self._log())
+
+    def computed_by(self) -> Counter[str]:
+        """How many photos each job has embedded, by the id that it has on its own."""
+        return Counter(job_id for _, job_id, _ in self._log())
+
+    def _log(self) -> list[list[str]]:
         log = self.home / "moods" / "computed"
-        return Counter(int(line.split()[0]) for line in log.read_text().splitlines()) if log.exists() else Counter()
+        return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 
     def wait_for_computed(self, photos: int) -> None:
         wait_until(lambda: len(self.computed()) >= photos, f"{photos} photos are embedded")

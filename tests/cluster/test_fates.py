@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imgrec.embedders.work.worker import IMAGES_PER_PART
 from tests.cluster.conftest import Cluster, wait_until
 from tests.cluster.moods import A_JOB, PHOTOS, Moods
 
@@ -38,17 +39,22 @@ def test_a_job_whose_process_is_killed_is_submitted_again(moods: Moods) -> None:
     assert re.search(r"job \d+_\d+ on node\d ended as FAILED, exit code (9|137):0", said)
 
 
-def test_a_job_that_somebody_cancels_is_told_and_left(cluster: Cluster, moods: Moods) -> None:
-    moods.set("seconds", 0.5)
+def test_a_job_that_somebody_cancels_is_told_and_the_other_goes_on(cluster: Cluster, moods: Moods) -> None:
+    """It writes a last part, which is not computed again."""
+    moods.set("seconds", 1)
     driver = moods.ingest()
-    moods.wait_for_computed(2)
-    victim = cluster.running()[0]
+    moods.wait_for_computed(2 * A_JOB - 3)
+    moods.set("seconds", 3)
+    slower = min(moods.computed_by().items(), key=lambda of: of[1])[0]
+    victim = cluster.run("squeue", "-h", "-j", slower, "-o", "%F_%K").strip()
     cluster.run("scancel", victim)
+    moods.set("seconds", 0)
     code, said = driver.end()
     assert code == 1
     assert re.search(rf"imgrec: error: job {victim} on node\d ended as CANCELLED", said.splitlines()[-1]), said
+    assert moods.outcomes() == (A_JOB, [])
     assert_complete(moods, *moods.ingest().end())
-    assert max(moods.computed().values()) <= 2  # jobs of six seconds had kept nothing yet
+    assert sum(moods.computed().values()) <= PHOTOS + A_JOB - IMAGES_PER_PART
 
 
 def test_a_job_over_its_memory_is_told_and_tried_with_less(moods: Moods) -> None:

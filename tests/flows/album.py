@@ -14,7 +14,8 @@ from benchmarks.pictures import real_pictures
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.search.fusion import combine, default_indexes
 from imgrec.search.indexes.layout import IndexFolder
-from imgrec.search.indexes.reader import IndexReader
+from imgrec.search.indexes.opening import open_version
+from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
 from imgrec.storage.errors import ImageError, ShardError
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.registry.index_rows import mirrored_segments
@@ -168,7 +169,7 @@ def _check_vectors(library: Path, registry: Registry, album: Album, modality: st
 
 def _check_index(library: Path, registry: Registry, name: str) -> None:
     folder = IndexFolder(library / "indexes", name)
-    reader = IndexReader(folder)
+    reader = open_version(folder)
     members = reader.manifest.members
     live = sorted({int(i) for m in members for i in registry.live_ids(m.modality, m.fingerprint)})
     parts = {}
@@ -178,7 +179,8 @@ def _check_index(library: Path, registry: Registry, name: str) -> None:
     vectors = combine(members, parts)
     k = min(10, len(live))
     exact = -np.sort(-(vectors @ vectors.T), axis=1)
-    scores, ids = reader.search(vectors, k, 64)
+    _, ids = reader.search(vectors, min(k + SPARE, len(live)), 64)
+    scores, ids = rescore(ExactScores(registry, members), vectors, ids, k)
     assert (scores >= exact[:, k - 1 : k] - 1e-6).mean() >= 0.99
     assert all(len(set(row)) == k for row in ids.tolist())
     assert {int(i) for i in reader.search(vectors[:1], len(live), 10_000)[1][0]} == set(live)

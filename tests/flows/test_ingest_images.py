@@ -131,7 +131,7 @@ def test_mlflow_has_the_run(photos: Path, library: Path) -> None:
     assert report.tracked is not None
     run = MlflowClient(report.tracked.tracking_uri).get_run(report.tracked.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["color.hnsw_m"] == "32"
+    assert run.data.params["color.hnsw_m"] == "24"
     assert run.data.params["color.fingerprint"]
     assert run.data.metrics["embed.images"] == 6
     assert run.data.metrics["index.color.recall_at_10"] == 1.0
@@ -185,7 +185,7 @@ def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Pat
     assert answer.hits[0].path == "cell.png"
     (run,) = runs_of(report, "imgrec-search")
     assert run.data.params["index_version"] == answer.version
-    assert (run.data.params["ef_search"], run.data.params["top_k"]) == ("64", "2")
+    assert (run.data.params["ef_search"], run.data.params["top_k"]) == ("16", "2")
     assert all(run.data.metrics[step] > 0 for step in ("decode_ms", "embed_ms", "search_ms"))
 
 
