@@ -99,7 +99,7 @@ class _UnderWay:
             self.failed.append(error)
             if len(self.failed) >= FAILED_AT_MOST:
                 raise
-            if self._running:
+            if self._running or len(self.failed) > 1:  # the first is what the run ends with
                 logger.warning("%s (the other jobs go on)", error)
 
     def _take(self, chunk: WrittenChunk) -> None:

@@ -131,7 +131,7 @@ class SlurmExecutor:
             SubmissionError: SLURM does not take it, or will never run it.
         """
         job = self._jobs[chunk_path]
-        if job.failure is not None:
+        if job.is_told:
             job = self._submit_again(job)
         job.ended.wait()
         while job.failure is not None:
@@ -139,6 +139,7 @@ class SlurmExecutor:
                 logger.info("%s: %s", job, line)
             self._count_failure(job)
             if not goes_on(job):
+                job.is_told = True
                 raise job.failure
             logger.warning("%s", job.failure)
             job = self._submit_again(job)

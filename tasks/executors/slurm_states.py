@@ -1,6 +1,8 @@
 """What SLURM says of jobs: squeue while they are there, then sacct, and scontrol where there is no accounting."""
 
 import logging
+import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -26,6 +28,12 @@ IMPOSSIBLE = {
     "QOSNotAllowed", "AssocMaxCpuPerJobLimit", "AssocMaxMemPerJob", "QOSMaxCpuPerJobLimit", "QOSMaxMemoryPerJob",
     "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "MaxMemPerLimit",
 }  # fmt: skip
+# What reasons have in them that need somebody: a hold, nodes that are away, more asked for than any node has.
+ODD = ("Held", "held", "PartitionConfig", "PartitionDown", "PartitionInactive", "NodeDown", "ReqNodeNotAvail")
+# How sacct shows tasks of an array that ended before they began: 17_[0,4-8:2%3]
+_TOGETHER = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
+# What scontrol calls the task of a record of several.
+_NO_TASK = "4294967294"
 
 logger = logging.getLogger(__name__)
 
@@ -76,24 +84,46 @@ def _from_accounting(ids: Sequence[str]) -> dict[str, JobState]:
     rows = [line.split("|") for line in (told or "").splitlines()]
     # "CANCELLED by 1000"
     return {
-        job: JobState(state.partition(" ")[0], node, f"exit code {code}") for job, state, node, code in rows if state
+        job: JobState(state.partition(" ")[0], _node(node), f"exit code {code}")
+        for shown, state, node, code in rows
+        if state
+        for job in _apart(shown)
     }
 
 
+def _apart(shown: str) -> list[str]:
+    together = _TOGETHER.fullmatch(shown)
+    if together is None:
+        return [shown]
+    tasks: list[int] = []
+    for span in together[2].split(","):
+        ends, _, step = span.partition(":")
+        first, _, last = ends.partition("-")
+        tasks += range(int(first), int(last or first) + 1, int(step or 1))
+    return [f"{together[1]}_{task}" for task in tasks]
+
+
 def _from_controller(job_id: str) -> JobState | None:
-    told = _ask(["scontrol", "--oneliner", "show", "job", job_id])
-    if not told:
-        return None
-    facts: Mapping[str, str] = dict(word.split("=", 1) for word in told.split() if "=" in word)
-    if "JobState" not in facts:
-        return None
-    return JobState(facts["JobState"], facts.get("NodeList", ""), f"exit code {facts.get('ExitCode', '?')}")
+    array, _, task = job_id.partition("_")
+    told = _ask(["scontrol", "--oneliner", "show", "job", job_id]) or _ask(["scontrol", "-o", "show", "job", array])
+    for line in (told or "").splitlines():
+        facts: Mapping[str, str] = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        of = facts.get("ArrayTaskId", task)
+        # One record stands for all tasks that never began.
+        if "JobState" in facts and (of in (task, _NO_TASK) or not of.isdigit()):
+            return JobState(facts["JobState"], _node(facts.get("NodeList", "")), f"exit code {facts.get('ExitCode')}")
+    return None
+
+
+def _node(told: str) -> str:
+    return "" if told in {"None assigned", "(null)"} else told
 
 
 def _ask(command: Sequence[str]) -> str | None:
     """Run a command of SLURM's; None, and a line in the log, where it fails."""
+    whole = {**os.environ, "SLURM_BITSTR_LEN": "0"}  # else a long list of an array's tasks ends in dots
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMMAND_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COMMAND_S, env=whole)
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.info("%s: %s", command[0], error)
         return None

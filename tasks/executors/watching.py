@@ -11,7 +11,7 @@ from pathlib import Path
 from imgrec.embedders.work.chunk import WrittenChunk
 from imgrec.embedders.work.outcome import outcome_path
 from imgrec.tasks.executors.errors import JobFailedError, SubmissionError
-from imgrec.tasks.executors.slurm_states import IMPOSSIBLE, WAITING, JobState, cancel, find_ended, list_queued
+from imgrec.tasks.executors.slurm_states import IMPOSSIBLE, ODD, WAITING, JobState, cancel, find_ended, list_queued
 from imgrec.tasks.executors.submitting import Work
 
 LOOK_S = 0.5
@@ -50,7 +50,10 @@ class Attempt:
 
 @dataclass
 class Job:
-    """A job of a chunk; `log` is its standard error. Ended without a `failure`, it has written an outcome."""
+    """A job of a chunk; `log` is its standard error. Ended without a `failure`, it has written an outcome.
+
+    `is_told`: whether whoever waited for it has been told of its failure.
+    """
 
     id: str
     attempt: Attempt
@@ -58,6 +61,7 @@ class Job:
     state: JobState = _SUBMITTED
     failure: JobFailedError | SubmissionError | None = None
     begun: bool = False
+    is_told: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
     submitted_s: float = field(default_factory=time.monotonic)
     gone_s: float | None = None
@@ -93,6 +97,7 @@ class Watch:
         self._poll_s = poll_s
         self._on_begun = on_begun
         self._jobs: dict[Path, Job] = {}
+        self._odd: set[str] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._asked_s = time.monotonic()
@@ -165,13 +170,21 @@ class Watch:
             self.fail(job, SubmissionError(reason))
             return
         job.gone_s = None
-        if state.state in WAITING and state.reason != job.state.reason and "eld" in state.reason:
-            logger.warning("%s is held: %s (`scontrol release %s` lets it go on)", job, state.reason, job.id)
+        if state.state in WAITING:
+            self._tell_odd(job, state.reason)
         if state != job.state:
             logger.info("%s: %s %s", job.id, state.state, state.node or state.reason)
         job.state = state
         if state.state not in WAITING:
             self._begin(job)
+
+    def _tell_odd(self, job: Job, reason: str) -> None:
+        """Tell, once for all jobs, of a reason to wait that may not pass by itself."""
+        if reason in self._odd or not any(word in reason for word in ODD):
+            return
+        self._odd.add(reason)
+        remedy = f"`scontrol release {job.id}` lets it go on" if "eld" in reason else f"`scontrol show job {job.id}`"
+        logger.warning("%s may wait for ever, and others with it: %s (%s)", job, reason, remedy)
 
     def _judge(self, job: Job, state: JobState | None) -> None:
         """Decide what became of a job that is in the queue no more and has left no outcome."""

@@ -57,6 +57,22 @@ def test_a_job_that_somebody_cancels_is_told_and_the_other_goes_on(cluster: Clus
     assert sum(moods.computed().values()) <= PHOTOS + A_JOB - IMAGES_PER_PART
 
 
+def test_a_job_that_waits_for_somebody_is_told_and_may_be_cancelled(
+    cluster: Cluster, moods: Moods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGREC_SLURM_PARAMETERS", '{"hold": true}')
+    driver = moods.ingest()
+    wait_until(lambda: "JobHeldUser" in driver.said, "the driver tells that they are held")
+    told = r"job (\d+_\d+) may wait for ever, and others with it: JobHeldUser \(`scontrol release \1`"
+    assert re.search(told, driver.said)
+    cluster.run("scancel", *cluster.queued())
+    code, said = driver.end()
+    assert code == 1
+    assert re.search(r"imgrec: error: job \d+_\d ended as CANCELLED", said.splitlines()[-1]), said
+    assert len(set(re.findall(r"job (\S+) ended as", said))) == PHOTOS // A_JOB  # none was submitted again
+    assert said.count("may wait for ever") == 1
+
+
 def test_a_job_over_its_memory_is_told_and_tried_with_less(moods: Moods) -> None:
     moods.set("eat-once")
     code, said = moods.ingest().end()
@@ -105,8 +121,7 @@ def test_a_job_whose_node_dies_goes_on_elsewhere(cluster: Cluster, moods: Moods)
     ("setting", "value", "reason"),
     [
         ("CONSTRAINT", "a100", "Invalid feature specification"),
-        ("CPUS_PER_TASK", "64", "Requested node configuration is not available"),
-        ("PARTITION", "nowhere", "invalid partition specified: nowhere"),
+        ("MEM_GB", "64", "Memory specification can not be satisfied"),
     ],
 )
 def test_what_slurm_does_not_take_is_told_in_its_words(
