@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,10 +63,11 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     if not can_run_here():
         pytest.skip(NEEDED)
-    home = Path(os.environ.get("SLURM_SANDBOX") or tmp_path_factory.mktemp("slurm"))
+    home = Path(os.environ.get("SLURM_SANDBOX") or tempfile.mkdtemp(prefix="imgrec-slurm-"))
+    home.chmod(0o755)  # munge wants all to be able to get at its socket
     environment = {"SLURM_SANDBOX_MAX_ARRAY": "9", **os.environ, "SLURM_SANDBOX": str(home)}
     with pytest.MonkeyPatch.context() as patch:
         subprocess.run(["bash", HERE / "up.sh"], env=environment, check=True)
@@ -73,7 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         try:
             yield Cluster(home)
         finally:
-            subprocess.run(["bash", HERE / "down.sh"], env=environment, check=True)
+            subprocess.run(["bash", HERE / "down.sh", "--purge"], env=environment, check=True)
 
 
 @pytest.fixture(autouse=True)
