@@ -11,6 +11,8 @@ from prefect import flow
 from imgrec.conf.settings import Settings
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.asking import Asking
+from imgrec.search.filters import Filter
 from imgrec.search.terms import parse_terms
 from imgrec.storage.library import open_library
 from imgrec.tasks.prefect_calls import PrefectCalls
@@ -28,6 +30,9 @@ def search_images(
     texts: list[str] | None = None,
     images: list[str] | None = None,
     minus: list[str] | None = None,
+    filters: dict[str, Any] | None = None,
+    not_itself: bool = False,
+    collapse_copies: bool = False,
     weights: dict[str, float] | None = None,
     expand: bool = False,
     settings: dict[str, Any] | None = None,
@@ -43,6 +48,9 @@ def search_images(
         texts: words of one mixture; `2:red car` weighs twice.
         images: pictures of the mixture, as `queries`.
         minus: words and pictures that are taken away from it.
+        filters: which photos may be hits, by the names of `Filter`: `{"where": "width > 2000", "paths": ["2019/**"]}`.
+        not_itself: the query's own photo is no hit.
+        collapse_copies: photos of equal content are one hit.
         weights: what each modality counts, by name, instead of the index's own weights.
         expand: rank the 200 nearest photos anew by what they have for neighbours.
         settings: any other setting by name, as in imgrec.toml.
@@ -51,11 +59,18 @@ def search_images(
     started_s = time.time()
     ef_search = chosen.ef_search if "ef_search" in chosen.model_fields_set else None
     machine = Machine(chosen.models_root, chosen.device)
+    asking: Asking = {
+        "where": Filter(**filters) if filters else None,
+        "not_itself": not_itself,
+        "collapse_copies": collapse_copies,
+        "weights": weights,
+        "expand": expand,
+    }
     answers: list[Answer] = []
     if queries:
-        answers += search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine, weights, expand)
+        answers += search(chosen.library, queries, index, chosen.top_k, ef_search, all_scores, machine, asking)
     if terms := parse_terms(texts or (), images or (), minus or ()):
-        answers.append(search_terms(chosen.library, terms, index, chosen.top_k, ef_search, machine, weights, expand))
+        answers.append(search_terms(chosen.library, terms, index, chosen.top_k, ef_search, machine, asking))
     if answers:
         parameters = {
             "index": answers[0].index,

@@ -5,7 +5,8 @@ The library call: `Searcher(library).search(["photo.jpg", "id:7"], top_k=5)`, or
 """
 
 from imgrec.search.answers import Answer, Hit
+from imgrec.search.filters import Filter
 from imgrec.search.searcher import Searcher
 from imgrec.search.terms import Term
 
-__all__ = ["Answer", "Hit", "Searcher", "Term"]
+__all__ = ["Answer", "Filter", "Hit", "Searcher", "Term"]

@@ -10,7 +10,7 @@ class Hit(NamedTuple):
 
     `path` is relative to the folder of photos, or begins with the name of its root, and is printable; `file` is
     absolute, and opens (surrogate-escaped, as `os.fsdecode` has it, where its name is not UTF-8). `root` is the folder
-    of photos that it is in.
+    of photos that it is in. Where copies are collapsed, `copies` counts the photos of its content, itself included.
     """
 
     rank: int
@@ -20,6 +20,7 @@ class Hit(NamedTuple):
     scores: Mapping[str, float | None]
     file: str
     root: str = ""
+    copies: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A library opened for reading: searched, and read as tables."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Unpack, cast
 
 import pyarrow as pa
 
@@ -11,6 +11,7 @@ from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import UnknownEmbedderError
 from imgrec.embedders.machine import Machine
 from imgrec.search.answers import Answer
+from imgrec.search.asking import Asking
 from imgrec.search.duplicates.finding import Asked, Duplicates
 from imgrec.search.duplicates.groups import Group
 from imgrec.search.duplicates.keeping import DEFAULT_RULES, parse_rules
@@ -67,21 +68,21 @@ class OpenLibrary:
         index: str | None = None,
         top_k: int = 10,
         all_scores: bool = False,
-        weights: Mapping[str, float] | None = None,
-        expand: bool = False,
+        **asking: Unpack[Asking],
     ) -> list[Answer]:
         """Find the photos most like each query, in the library's default index or in another.
 
         A query is the path of a picture, `id:N`, bytes, a binary file or RGB pixels ((H, W, 3) uint8); one alone is
-        answered in a list of one. Each answer has `hits`, best first. `weights` (by modality) count instead of a
-        combination's own; `expand`: see `Searcher.search`.
+        answered in a list of one. Each answer has `hits`, best first. What else may be asked for (`where`,
+        `not_itself`, `collapse_copies`, `weights`, `expand`) is in `search.asking.Asking`.
 
         Raises:
             QueryError: a query is neither a readable picture nor a known id.
             IndexNotFoundError: there is no such index.
+            FilterError: `where` is no condition on images.
         """
         several = queries if isinstance(queries, list | tuple) else [cast(Picture, queries)]
-        return self.searcher(index).search(several, top_k, all_scores, weights, expand)
+        return self.searcher(index).search(several, top_k, all_scores, **asking)
 
     def searcher(self, index: str | None = None) -> Searcher:
         """The open Searcher of an index, or of the library's default."""

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.search.errors import QueryError
-from imgrec.storage.errors import ImageError
-from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.probe import read_regular
 
@@ -28,13 +26,11 @@ def name_of(picture: Picture) -> str:
     return name if isinstance(name, str) else "an open file"
 
 
-def pixels_of(
-    picture: Picture, min_side: int, max_megapixels: float, decode_timeout_s: float, icc_profiles: str
-) -> NDArray[np.uint8]:
-    """Decode a query picture to RGB uint8 (H, W, 3) as `decode_safely` does; pixels are taken as they are.
+def read_picture(picture: Picture, name: str | None = None) -> bytes | NDArray[np.uint8]:
+    """Read the bytes of a query picture; pixels are taken as they are. Errors call it by `name`.
 
     Raises:
-        QueryError: it cannot be read or decoded, or the pixels are of another form.
+        QueryError: it cannot be read, or the pixels are of another form.
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
@@ -43,14 +39,12 @@ def pixels_of(
             )
         return picture
     try:
-        return decode_safely(_read(picture), min_side, max_megapixels, decode_timeout_s, icc_profiles)
+        return _read(picture)
     except OSError as error:
         raise QueryError(
-            f"query {printable(name_of(picture))} cannot be read ({error.strerror or error}): "
+            f"query {printable(name or name_of(picture))} cannot be read ({error.strerror or error}): "
             "give the path of an image, or id:N for an image of the library"
         ) from error
-    except ImageError as error:
-        raise QueryError(f"query {printable(name_of(picture))}: {error}") from error
 
 
 def file_of(picture: Picture) -> str | None:

@@ -1,5 +1,7 @@
 """What is asked → vectors: pictures, photos of the library, words, and mixtures of them."""
 
+import hashlib
+import json
 import logging
 import re
 import shlex
@@ -7,7 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from imgrec.embedders.base import Embedder, TextEmbedder, are_vectors
+import numpy as np
+
+from imgrec.embedders.base import Embedder, Pixels, TextEmbedder, are_vectors
 from imgrec.embedders.catalogue import WITHOUT_CHOICE, create_embedder, create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.machine import Machine
@@ -16,9 +20,12 @@ from imgrec.embedders.work.forward import embed_picture, embed_text
 from imgrec.search.errors import IndexNotFoundError, QueryError
 from imgrec.search.indexes.layout import Manifest, list_indexes, published_indexes
 from imgrec.search.indexes.vectors import Vectors
-from imgrec.search.pictures import Picture, file_of, name_of, pixels_of
+from imgrec.search.pictures import Picture, file_of, name_of, read_picture
+from imgrec.search.recipes import Recipe
 from imgrec.search.terms import Term, describe_terms, mix
+from imgrec.storage.errors import ImageError
 from imgrec.storage.library import Library
+from imgrec.storage.photos.decoding_alone import decode_safely
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.profiles import profiles_of
 from imgrec.storage.registry.registry import Registry
@@ -32,13 +39,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Query:
-    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took."""
+    """One query's vectors, (dim,) each, by modality, its file where it is one, and the milliseconds that they took.
+
+    `image_ids` and, where it was asked for, `content_hashes` say which photos of the library it is itself.
+    """
 
     text: str
     vectors: Mapping[str, Vectors]
     file: str | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
+    image_ids: tuple[int, ...] = ()
+    content_hashes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class Limits:
 
     max_megapixels: float = 256
     decode_timeout_s: float = 60
+
+
+def is_id(query: Picture) -> bool:
+    """Whether it names an image of the library, as `id:N`."""
+    return isinstance(query, str) and _ID.fullmatch(query) is not None
 
 
 class QueryEmbedder:
@@ -73,15 +90,17 @@ class QueryEmbedder:
         self._members = manifest.members
         self._decode_min_side = manifest.vector_settings["decode_min_side"]
         self._icc_profiles = profiles_of(manifest.vector_settings)
-        self._limits = limits
-        self._machine = machine
+        self.limits = limits
+        self.machine = machine
         members = [member.modality for member in manifest.members]
         own = {**WITHOUT_CHOICE, **manifest.vector_settings}
         # A modality that the library got since has settings that this version does not know yet.
         others = {**library.vector_settings, **manifest.vector_settings, "icc_profiles": self._icc_profiles}
+        self._settings = {
+            name: own if name in members else others for name in dict.fromkeys([*library.modalities, *members])
+        }
         self._embedders: dict[str, Embedder] = {
-            name: create_embedder(name, own if name in members else others, library.models_dir)
-            for name in dict.fromkeys([*library.modalities, *members])
+            name: create_embedder(name, settings, library.models_dir) for name, settings in self._settings.items()
         }
         self.fingerprints = {name: embedder.spec.fingerprint for name, embedder in self._embedders.items()}
         for member in manifest.members:
@@ -91,20 +110,21 @@ class QueryEmbedder:
                     "run `imgrec ingest`"
                 )
 
-    def embed(self, query: Picture, all_scores: bool = False) -> Query:
+    def embed(self, query: Picture, all_scores: bool = False, identify: bool = False) -> Query:
         """Take the vectors of `id:N` from the registry; decode and embed any other picture.
 
         With `all_scores` a picture is embedded in every modality of the library, not only in the index's.
+        With `identify`, its content hash is noted.
 
         Raises:
             QueryError: it is neither a readable image nor a known id, or has nothing to say in this index.
         """
         if isinstance(query, str) and (matched := _ID.fullmatch(query)):
             image_id = min(int(matched[1]), _LARGEST_ID)
-            return Query(query, self._stored(query, image_id), self._file_of(image_id))
-        return self._embed_picture(query, all_scores)
+            return Query(query, self._stored(query, image_id), self._file_of(image_id), image_ids=(image_id,))
+        return self._embed_picture(query, all_scores, identify)
 
-    def embed_terms(self, terms: Sequence[Term]) -> Query:
+    def embed_terms(self, terms: Sequence[Term], identify: bool = False) -> Query:
         """Mix words and pictures: one weighted sum a modality.
 
         Raises:
@@ -112,7 +132,10 @@ class QueryEmbedder:
                 cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
         """
-        prepared = [self._embed_text(term.value) if term.is_text else self.embed(term.value) for term in terms]
+        prepared = [
+            self._embed_text(term.value) if term.is_text else self.embed(term.value, identify=identify)
+            for term in terms
+        ]
         vectors = [query.vectors for query in prepared]
         mixed = {member.modality: mix(terms, vectors, member.modality) for member in self._members}
         return Query(
@@ -121,6 +144,8 @@ class QueryEmbedder:
             None,
             sum(query.decode_ms for query in prepared),
             sum(query.embed_ms for query in prepared),
+            tuple(image_id for query in prepared for image_id in query.image_ids),
+            tuple(content for query in prepared for content in query.content_hashes),
         )
 
     def _file_of(self, image_id: int) -> str | None:
@@ -128,26 +153,65 @@ class QueryEmbedder:
             (path,) = registry.paths([image_id])
         return None if path is None else self._library.roots.find(path[1])
 
-    def _embed_picture(self, query: Picture, all_scores: bool) -> Query:
-        started, name = time.perf_counter(), name_of(query)
-        limits = self._limits
-        pixels = pixels_of(
-            query, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
-        )
-        decoded = time.perf_counter()
-        wanted = self._embedders.values() if all_scores else [self._embedders[m.modality] for m in self._members]
-        found = {embedder.spec.name: embed_picture(embedder, pixels, self._machine) for embedder in wanted}
+    def describe(
+        self,
+        name: str,
+        file: str | None,
+        found: Mapping[str, Vectors | Refused],
+        times_ms: tuple[float, float],
+        content_hash: bytes | None,
+    ) -> Query:
+        """Make a query of a picture's rows, (dim,) each, by modality, or why it has none there.
+
+        Raises:
+            QueryError: it has nothing to say in this index.
+        """
         refused = {modality: row.reason for modality, row in found.items() if isinstance(row, Refused)}
         rows = {modality: row for modality, row in found.items() if not isinstance(row, Refused)}
-        vectors = {modality: row[0] for modality, row in rows.items() if are_vectors(row)[0]}
-        embedded = time.perf_counter()
+        vectors = {modality: row for modality, row in rows.items() if are_vectors(row[np.newaxis])[0]}
         if not any(member.modality in vectors for member in self._members):
             reasons = [refused[member.modality] for member in self._members if member.modality in refused]
             nothing = f"{self._index} finds nothing in this picture to search for"
             raise QueryError(f"query {printable(name)}: {'; '.join(reasons) or nothing}")
         for reason in refused.values():
             logger.warning("query %s: %s, so it is searched without", printable(name), reason)
-        return Query(name, vectors, file_of(query), (decoded - started) * 1e3, (embedded - decoded) * 1e3)
+        contents = () if content_hash is None else (content_hash,)
+        return Query(name, vectors, file, *times_ms, content_hashes=contents)
+
+    def embedders(self, all_scores: bool) -> dict[str, Embedder]:
+        """Those of the index, or of all modalities of the library."""
+        names = self._embedders if all_scores else [member.modality for member in self._members]
+        return {name: self._embedders[name] for name in names}
+
+    def recipe(self, all_scores: bool) -> Recipe:
+        """What a worker process needs to know to embed pictures as this does."""
+        settings = {name: self._settings[name] for name in self.embedders(all_scores)}
+        sides = self._decode_min_side, self._icc_profiles
+        limits = self.limits.max_megapixels, self.limits.decode_timeout_s
+        return Recipe(json.dumps(settings), str(self._library.models_dir), *sides, *limits)
+
+    def _embed_picture(self, query: Picture, all_scores: bool, identify: bool) -> Query:
+        started, name = time.perf_counter(), name_of(query)
+        data = read_picture(query)
+        try:
+            pixels = data if isinstance(data, np.ndarray) else self._decode(data)
+        except ImageError as error:
+            raise QueryError(f"query {printable(name)}: {error}") from error
+        decoded = time.perf_counter()
+        rows = {
+            modality: embed_picture(embedder, pixels, self.machine)
+            for modality, embedder in self.embedders(all_scores).items()
+        }
+        found = {modality: row if isinstance(row, Refused) else row[0] for modality, row in rows.items()}
+        times_ms = (decoded - started) * 1e3, (time.perf_counter() - decoded) * 1e3
+        content_hash = hashlib.sha256(data).digest() if identify and isinstance(data, bytes) else None
+        return self.describe(name, file_of(query), found, times_ms, content_hash)
+
+    def _decode(self, data: bytes) -> Pixels:
+        limits = self.limits
+        return decode_safely(
+            data, self._decode_min_side, limits.max_megapixels, limits.decode_timeout_s, self._icc_profiles
+        )
 
     def _embed_text(self, text: str) -> Query:
         started = time.perf_counter()
@@ -158,7 +222,7 @@ class QueryEmbedder:
                     f"index {self._index} does not read text ({member.modality} does not): "
                     f"search index {text_index(self._library)}"
                 )
-            row = embed_text(embedder, text, self._machine)
+            row = embed_text(embedder, text, self.machine)
             if not are_vectors(row)[0]:
                 raise QueryError(f'query "{text}": {member.modality} makes numbers of it that are not finite')
             vectors[member.modality] = row[0]

@@ -1,21 +1,21 @@
 """Queries → hits: the library call behind the command, the task and the flow."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Unpack
 
 from imgrec.embedders.machine import Machine
+from imgrec.search.answering import Request
 from imgrec.search.answers import Answer, Hit
+from imgrec.search.asking import Asking
 from imgrec.search.errors import QueryError
-from imgrec.search.fusion import query_row
-from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
+from imgrec.search.filters import as_filter
 from imgrec.search.indexes.vectors import Vectors
-from imgrec.search.names import in_order
+from imgrec.search.many_pictures import ManyPictures
+from imgrec.search.narrowing import Narrowing
 from imgrec.search.pictures import Picture
 from imgrec.search.queries import Limits, Query
-from imgrec.search.reranking import LENGTH, rank_anew
+from imgrec.search.selecting import Selection
 from imgrec.search.serving import OpenIndex, Serving
 from imgrec.search.terms import Term
 from imgrec.search.weights import weights_of
@@ -52,7 +52,10 @@ class Searcher:
     ) -> None:
         root, limits = Path(library), Limits(max_megapixels, decode_timeout_s)
         self._ef_search = ef_search
-        self._registries = RegistryPool(open_library(root).registry_path)
+        registry_path = open_library(root).registry_path
+        self._registries = RegistryPool(registry_path)
+        self._narrowing = Narrowing(registry_path)
+        self._many = ManyPictures()
         try:
             self._serving = Serving(root, index, for_text, limits, machine, self._registries)
         except BaseException:
@@ -69,6 +72,8 @@ class Searcher:
         """Let go of the index and the registry; twice does no harm. A call after it raises SearcherClosedError."""
         self._serving.close()
         self._registries.close()
+        self._narrowing.close()
+        self._many.close()
 
     @property
     def library(self) -> Library:
@@ -88,151 +93,88 @@ class Searcher:
         return self._ef_of(self._serving.open)
 
     def search(
-        self,
-        queries: Sequence[Picture],
-        top_k: int = 10,
-        all_scores: bool = False,
-        weights: Mapping[str, float] | None = None,
-        expand: bool = False,
+        self, queries: Sequence[Picture], top_k: int = 10, all_scores: bool = False, **asking: Unpack[Asking]
     ) -> list[Answer]:
         """Find the `top_k` images most like each query: an image file's path, its bytes, the open file, RGB pixels
         ((H, W, 3) uint8), or `id:N` of the library.
 
         With `all_scores`, hits of image files carry the scores of every modality that the library has, not only of
-        the index's; those of `id:N` always do. `weights` (by modality) count instead of the index's own; scores are the
-        same as those of a combination that was made with them. With `expand`, a longer list is ranked anew by what its
-        photos have for neighbours (search/reranking.py), so scores no longer fall from hit to hit.
+        the index's; those of `id:N` always do. What else may be asked for is in `Asking`.
 
         Raises:
             QueryError: a query is neither a readable image nor a known id, or has none of the modalities that count;
                 or there are weights for modalities that the index has not.
+            FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
-        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
-        prepared = [current.queries.embed(query, all_scores) for query in queries]
-        return [self._answer(current, query, top_k, shares, expand) for query in prepared]
+        request = self._request(top_k, asking)
+        prepared: list[Query] = []
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, request.selection.not_itself):
+            for query in some:
+                if isinstance(query, QueryError):
+                    raise query
+                prepared.append(query)
+        return request.answer(prepared)
 
-    def search_terms(
-        self,
-        terms: Sequence[Term],
-        top_k: int = 10,
-        weights: Mapping[str, float] | None = None,
-        expand: bool = False,
-    ) -> Answer:
+    def search_each(
+        self, queries: Iterable[Picture], top_k: int = 10, all_scores: bool = False, **asking: Unpack[Asking]
+    ) -> Iterator[Answer | QueryError]:
+        """Answer as `search` does, each query in its turn, as soon as its answer is ready; one that cannot be answered
+        yields its error instead, and the others go on.
+
+        `queries` may be endless, and is read no further ahead than all cores need to have work. All are answered from
+        one version of the index.
+
+        Raises:
+            FilterError: `where` is no condition on images.
+        """
+        request = self._request(top_k, asking)
+        for some in self._many.embed_each(request.current.queries, queries, all_scores, request.selection.not_itself):
+            checked = [query if isinstance(query, QueryError) else request.check(query) for query in some]
+            answers = iter(request.answer([query for query in checked if isinstance(query, Query)]))
+            for query in checked:
+                yield query if isinstance(query, QueryError) else next(answers)
+
+    def search_terms(self, terms: Sequence[Term], top_k: int = 10, **asking: Unpack[Asking]) -> Answer:
         """Find the `top_k` images most like one mixture of words and pictures.
 
-        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `expand`: see `search`.
+        Scores are cosines to the weighted sum of the terms' unit vectors, one sum a modality. `not_itself` is meant of
+        all pictures in the mixture; what else may be asked for is in `Asking`.
 
         Raises:
             QueryError: a picture is neither readable nor a known id, or the terms cancel each other out.
             IndexNotFoundError: there are words, and this index does not read text.
+            FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
-        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
-        return self._answer(current, current.queries.embed_terms(terms), top_k, shares, expand)
+        request = self._request(top_k, asking)
+        return request.answer([request.current.queries.embed_terms(terms, request.selection.not_itself)])[0]
 
-    def search_vectors(self, vectors: Vectors, top_k: int = 10) -> list[list[Hit]]:
+    def search_vectors(self, vectors: Vectors, top_k: int = 10, **asking: Unpack[Asking]) -> list[list[Hit]]:
         """Find the `top_k` images nearest to each row of `vectors`: (N, dim of the index) float32, L2 norm 1.
 
-        Hits of a combined index carry no scores of its modalities here. Open the Searcher with the index' name: without
-        one, another index may become the library's default, of another dim.
+        Hits of a combined index carry no scores of its modalities here, and rows have their weights in them. Open the
+        Searcher with the index' name: without one, another index may become the library's default, of another dim.
 
         Raises:
             QueryError: the vectors are not of the index' dim.
+            FilterError: `where` is no condition on images.
         """
-        current = self._serving.current()
+        request = self._request(top_k, asking)
+        current = request.current
         if vectors.ndim != 2 or vectors.shape[1] != current.manifest.dim:
             shape, dim = " × ".join(map(str, vectors.shape)), current.manifest.dim
             raise QueryError(f"vectors of shape {shape}: index {current.folder.name} is searched for rows of {dim}")
-        with self._registries.reader() as registry:
-            exact = ExactScores(registry, current.members)
-            return self._hits(current, exact, vectors, top_k, self._ef_of(current))
+        return request.hits(vectors)
 
-    def _ef_of(self, current: OpenIndex, weights: Mapping[str, float] | None = None) -> int:
+    def _request(self, top_k: int, asking: Asking) -> Request:
+        current, where = self._serving.current(), as_filter(asking.get("where"))
+        allowed = None if where is None else self._narrowing.allowed(where, current.reader)
+        selection = Selection(asking.get("not_itself", False), asking.get("collapse_copies", False), allowed)
+        weights = asking.get("weights")
+        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
+        ef_search = self._ef_of(current, weights is not None)
+        return Request(current, self._registries, ef_search, top_k, selection, shares, asking.get("expand", False))
+
+    def _ef_of(self, current: OpenIndex, weighted: bool = False) -> int:
         """How many candidates are looked at: more with other weights than those that a graph was built for."""
         tuned = current.manifest.ef_search
-        return self._ef_search or (tuned if weights is None else max(tuned, EF_WITH_WEIGHTS))
-
-    def _hits(
-        self,
-        current: OpenIndex,
-        exact: ExactScores,
-        vectors: Vectors,
-        top_k: int,
-        ef_search: int,
-        expand: bool = False,
-    ) -> list[list[Hit]]:
-        wanted = max(top_k, LENGTH) if expand else top_k
-        _, ids = current.reader.search(vectors, wanted + SPARE, ef_search)
-        scores, ids = rescore(exact, vectors, ids, wanted)
-        if expand:
-            pairs = zip(vectors, ids, strict=True)
-            places = np.stack([rank_anew(exact.registry, current.members, *pair) for pair in pairs])[:, :top_k]
-            scores, ids = np.take_along_axis(scores, places, axis=1), np.take_along_axis(ids, places, axis=1)
-        id_rows = ids.tolist()
-        paths = iter(exact.registry.paths([image_id for row in id_rows for image_id in row]))
-        roots = current.library.roots
-        only = current.members[0].modality if len(current.members) == 1 else None
-        return [
-            [
-                Hit(rank, image_id, path[0], score, {only: score} if only else {}, *place)
-                for rank, (image_id, score, path) in enumerate(zip(id_row, score_row, paths, strict=False), 1)
-                if path is not None and (place := roots.place(path[1])) is not None
-            ]
-            for id_row, score_row in zip(id_rows, map(_clipped, scores.tolist()), strict=True)
-        ]
-
-    def _answer(
-        self, current: OpenIndex, query: Query, top_k: int, weights: Mapping[str, float] | None, expand: bool
-    ) -> Answer:
-        started = time.perf_counter()
-        if weights and not any(weights.get(modality) for modality in query.vectors):
-            counted = ", ".join(in_order(modality for modality, weight in weights.items() if weight))
-            raise QueryError(f"query {query.text}: it has no {counted}, and nothing else counts with these weights")
-        row = query_row(current.members, query.vectors, weights)
-        with self._registries.reader() as registry:
-            exact = ExactScores(registry, current.members)
-            hits = self._hits(current, exact, row, top_k, self._ef_of(current, weights), expand)[0]
-            hits = _with_scores(current, exact, query, hits)
-        return Answer(
-            query=query.text,
-            root=current.library.roots.only,
-            file=query.file,
-            index=current.folder.name,
-            version=current.manifest.version,
-            ef_search=self._ef_of(current),
-            hits=tuple(hits),
-            decode_ms=query.decode_ms,
-            embed_ms=query.embed_ms,
-            search_ms=(time.perf_counter() - started) * 1e3,
-        )
-
-
-def _with_scores(current: OpenIndex, exact: ExactScores, query: Query, hits: list[Hit]) -> list[Hit]:
-    """Add the scores that the hits do not have yet, of every modality of the query and of the index."""
-    modalities = {*(member.modality for member in current.members), *query.vectors}
-    missing = in_order(modality for modality in modalities if hits and modality not in hits[0].scores)
-    if not missing:
-        return hits
-    ids = [hit.id for hit in hits]
-    scores = {modality: _score(current, exact, query, modality, ids) for modality in missing}
-    return [
-        hit._replace(scores={**hit.scores, **{modality: scores[modality][hit.id] for modality in missing}})
-        for hit in hits
-    ]
-
-
-def _score(
-    current: OpenIndex, exact: ExactScores, query: Query, modality: str, ids: Sequence[int]
-) -> dict[int, float | None]:
-    """Return the cosine of each image to the query, from stored vectors; None where either has no vector."""
-    scores: dict[int, float | None] = dict.fromkeys(ids)
-    if (vector := query.vectors.get(modality)) is None:
-        return scores
-    stored = exact.vectors(modality, current.queries.fingerprints[modality], ids)
-    return scores | {image_id: min(1.0, max(-1.0, float(vector @ other))) for image_id, other in stored.items()}
-
-
-def _clipped(scores: list[float]) -> list[float]:
-    """Keep rounding from making more of a cosine than 1; for a few hits numpy would take longer."""
-    return [max(-1.0, min(1.0, score)) for score in scores]
+        return self._ef_search or (max(tuned, EF_WITH_WEIGHTS) if weighted else tuned)

@@ -53,6 +53,10 @@ class IgnoreFileError(ImgrecError, ValueError):
     """A folder's file of patterns cannot be read, or a line of it is none."""
 
 
+class FilterError(ImgrecError, ValueError):
+    """What is said of the photos that may be hits is no condition on them."""
+
+
 class ShardError(ImgrecError, ValueError):
     """A shard file is damaged, foreign or incomplete."""
 

@@ -12,8 +12,10 @@ _ROW_EXTRA_BYTES = 30
 _SHARD_EXTRA_BYTES = 40
 # Names of index and segment, offset, image id.
 _INDEX_ROW_BYTES = 56
-# Links of a graph beyond those of its lowest layer, its layer and offset, two image ids.
-_GRAPH_EXTRA_BYTES = 40
+# Of a row in a segment: links beyond those of the lowest layer, layer and offset, two image ids, key, place, order.
+_SEGMENT_EXTRA_BYTES = 56
+# What graphs shorten vectors to (search/indexes/kinds/graph.py); other kinds keep about as much of them.
+_REDUCED_DIM = 256
 
 
 def shard_bytes_of(dim: int) -> int:
@@ -33,6 +35,10 @@ def blob_bytes_of(dim: int) -> int:
     return PAGE_BYTES * pages + PAGE_BYTES // max(1, usable // payload) + _VECTOR_KEY_BYTES
 
 
-def graph_bytes_of(dim: int, hnsw_m: int) -> int:
-    """Bytes of a vector in an index, and of its row in the registry."""
-    return 4 * dim + 2 * 4 * hnsw_m + _GRAPH_EXTRA_BYTES + _INDEX_ROW_BYTES
+def index_bytes_of(images: int, dim: int, hnsw_m: int, has_rows: bool) -> int:
+    """Bytes of an index and of its rows in the registry; a combination has no rows of bytes of its own.
+
+    That is of a graph, and of inverted lists nearly as much; exact search, of a few thousand images, takes less.
+    """
+    row = (dim if has_rows else 0) + _REDUCED_DIM + 2 * 4 * hnsw_m + _SEGMENT_EXTRA_BYTES + _INDEX_ROW_BYTES
+    return images * row + 4 * _REDUCED_DIM * dim

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Part:
         refused = self.refused.get(modality, {})
         return [content_hash for content_hash in self.content_hashes if content_hash not in refused]
 
-    def with_rows(self, embedder: Embedder, outcomes: Sequence[Prepared | Refused]) -> "Part":
+    def with_rows(self, embedder: Embedder, outcomes: Sequence[Prepared | Refused]) -> Self:
         """Return this part with a row, or why there is none, for each of the images that had a row."""
         modality = embedder.spec.name
         taken = self.taken(modality)

@@ -34,9 +34,15 @@ def print_answer(answer: Answer) -> None:
     shown = modalities if len(modalities) > 1 else []
     columns = [Column("rank", right=True, gives_way=1), Column("score", right=True)]
     columns += [Column(name, right=True, gives_way=2) for name in shown]
-    columns += [Column("id", right=True), Column("photo")]
+    collapsed = any(hit.copies is not None for hit in answer.hits)
+    columns += [Column("copies", right=True)] * collapsed + [Column("id", right=True), Column("photo")]
     rows = [
-        (str(hit.rank), score_of(hit.score), *(score_of(hit.scores.get(name)) for name in shown), str(hit.id), hit.path)
+        (
+            *(str(hit.rank), score_of(hit.score)),
+            *(score_of(hit.scores.get(name)) for name in shown),
+            *([f"{hit.copies:,}"] if hit.copies is not None else []),
+            *(str(hit.id), hit.path),
+        )
         for hit in answer.hits
     ]
     print_lines(f"Most like {printable(answer.query)}  ({answer.index}, {answer.search_ms:.1f} ms)", columns, rows)

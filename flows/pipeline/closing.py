@@ -65,7 +65,8 @@ def _track(run: Run, what: str, report: RunReport) -> TrackedRun | None:
     }
     for name, built in report.indexes.items():
         parameters |= {f"{name}.{key}": value for key, value in built.manifest.parameters.items()}
-        parameters |= {f"{name}.version": built.manifest.version}
+        parameters |= {f"{name}.version": built.manifest.version, f"{name}.kind": built.manifest.kind}
+        parameters |= {f"{name}.ef_search": built.manifest.ef_search}
         parameters |= {f"{name}.weight.{member.modality}": member.weight for member in built.manifest.members}
     record = RunRecord(f"imgrec-{what}", run_name(what), run.started_s, parameters, report.metrics())
     if report.did_nothing:

@@ -30,7 +30,7 @@ from imgrec.storage.registry.probes import sample_to_read
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan
-from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, graph_bytes_of, shard_bytes_of
+from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, index_bytes_of, shard_bytes_of
 from imgrec.tasks.executors.choosing import cluster_of
 
 SAMPLE = 24
@@ -125,15 +125,15 @@ def _preview_jobs(settings: Settings, library: Library, embedders: Mapping[str, 
 
 def estimate_disk(images: int, dims: Mapping[str, int], indexes: Sequence[str], hnsw_m: int) -> dict[str, int]:
     """Bytes that new images take, by what holds them; `dims` of vectors by modality."""
-    an_image = {
-        "registry.sqlite, images": IMAGE_ROW_BYTES,
-        "registry.sqlite, vectors": sum(blob_bytes_of(dim) for dim in dims.values()),
-        "shards": sum(shard_bytes_of(dim) for dim in dims.values()),
+    disk = {
+        "registry.sqlite, images": images * IMAGE_ROW_BYTES,
+        "registry.sqlite, vectors": images * sum(blob_bytes_of(dim) for dim in dims.values()),
+        "shards": images * sum(shard_bytes_of(dim) for dim in dims.values()),
     }
     for name in indexes:
-        dim = sum(dims[modality] for modality in index_modalities(name, list(dims)))
-        an_image[f"index {name}"] = graph_bytes_of(dim, hnsw_m)
-    return {what: images * size for what, size in an_image.items()}
+        members = [dims[modality] for modality in index_modalities(name, list(dims))]
+        disk[f"index {name}"] = index_bytes_of(images, sum(members), hnsw_m, has_rows=len(members) == 1)
+    return disk
 
 
 def _to_retry(registry: Registry, settings: Settings, retry_failed: bool) -> set[bytes]:

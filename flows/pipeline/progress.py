@@ -26,7 +26,7 @@ def _rate(task: Task) -> float:
     return task.completed / seconds if seconds else 0.0
 
 
-class _Speed(ProgressColumn):
+class Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         rate = _rate(task)
         what = task.fields.get("of", "images")
@@ -40,7 +40,7 @@ class _Remaining(ProgressColumn):
         return Text(str(left), style="progress.remaining")
 
 
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), _Remaining())
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Speed(), _Remaining())
 _STAGE_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 

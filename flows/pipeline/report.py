@@ -152,4 +152,7 @@ def describe_index(report: IndexReport) -> dict[str, object]:
         "bytes": report.bytes,
         "recall_at_10": report.recall,
         **manifest.parameters,
+        "kind": manifest.kind,
+        "why": manifest.why,
+        "ef_search": manifest.ef_search,
     }

@@ -78,7 +78,7 @@ def open_subjects(library: Library, names: Sequence[str] = (), ef_search: int | 
     for name in wanted:
         folder = find_index(library.indexes_dir, name)
         reader = open_reader(folder)
-        subjects[folder.name] = Subject(folder.name, reader, ef_search or reader.manifest.parameters["ef_search"])
+        subjects[folder.name] = Subject(folder.name, reader, ef_search or reader.manifest.ef_search)
     _check_same_vectors(library, list(subjects.values()))
     return list(subjects.values())
 

@@ -7,12 +7,15 @@ of its modality's weight. It may be scaled otherwise: then other weights than th
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from imgrec.search.errors import IndexDamagedError
+from imgrec.search.indexes.allowed import Allowed
+from imgrec.search.indexes.hits import NO_ID
 from imgrec.search.indexes.layout import IndexFolder, Manifest
-from imgrec.search.indexes.reader import NO_ID, IndexReader
+from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.vectors import Ids, Vectors
 
 
@@ -20,7 +23,7 @@ class CombinedReader:
     """Searches one version of a combination, with the published versions of its modalities' indexes.
 
     Raises:
-        IndexDamagedError: one of those is not there, or serves other vectors.
+        IndexDamagedError: one of those serves other vectors.
     """
 
     def __init__(self, folder: IndexFolder, version: str | Manifest | None = None) -> None:
@@ -28,20 +31,28 @@ class CombinedReader:
         self.manifest = self._graph.manifest
         self._members = open_members(folder, self.manifest)
 
-    def search(self, queries: Vectors, k: int, ef_search: int | None = None) -> tuple[Vectors, Ids]:
+    def allow(self, ids: Ids) -> Allowed:
+        """Prepare searches among some images only; `ids`, ascending, may name others too."""
+        members = {modality: reader.allow(ids) for modality, reader in self._members.items()}
+        return replace(self._graph.allow(ids), members=members)
+
+    def search(
+        self, queries: Vectors, k: int, ef_search: int | None = None, allowed: Allowed | None = None
+    ) -> tuple[Vectors, Ids]:
         """Return near scores and image ids, both (queries, k), best first; short rows end in id -1 and score -inf.
 
         `ef_search` is how many candidates the graph and each modality give.
         """
         ef_search = max(ef_search or self.manifest.ef_search, k)
         parts = self._parts(queries)
-        _, candidates = self._graph.search(queries, ef_search, ef_search)
+        _, candidates = self._graph.search(queries, ef_search, ef_search, allowed)
         found = [candidates]
         for modality, part in parts.items():
             lengths = np.linalg.norm(part, axis=1, keepdims=True)
-            if lengths.any():
+            if modality in self._members and lengths.any():
                 unit = np.divide(part, lengths, out=np.zeros_like(part), where=lengths > 0)
-                found.append(self._members[modality].search(unit, ef_search, ef_search)[1])
+                among = None if allowed is None else allowed.members[modality]
+                found.append(self._members[modality].search(unit, ef_search, ef_search, among)[1])
         pooled = np.concatenate(found, axis=1)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), NO_ID, np.int64)
@@ -65,20 +76,22 @@ class CombinedReader:
         """The sum of products, (N,); a vector that an image has not adds nothing."""
         total = np.zeros(len(ids), np.float32)
         for modality, part in parts.items():
-            if part.any():
+            if modality in self._members and part.any():
                 total += np.nan_to_num(self._members[modality].products(part, ids))
         return total
 
 
 def open_members(folder: IndexFolder, manifest: Manifest) -> dict[str, IndexReader]:
-    """Open the indexes of a combination's modalities.
+    """Open the indexes of a combination's modalities, those that there are.
 
     Raises:
-        IndexDamagedError: one is not there, or serves other vectors.
+        IndexDamagedError: one serves other vectors.
     """
     readers = {}
     for member in manifest.members:
-        readers[member.modality] = _open_member(IndexFolder(folder.root.parent, member.modality), member.fingerprint)
+        own = IndexFolder(folder.root.parent, member.modality)
+        if own.versions():  # none has a modality that made no vector yet
+            readers[member.modality] = _open_member(own, member.fingerprint)
     return readers
 
 

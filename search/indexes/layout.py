@@ -142,7 +142,10 @@ class IndexFolder:
 
     def versions(self) -> list[str]:
         """All versions: the one that is published, then the newest first."""
-        written = {folder.name: folder.stat().st_mtime_ns for folder in _folders(self.version_dir("x").parent)}
+        written = {}
+        for folder in _folders(self.version_dir("x").parent):
+            with suppress(FileNotFoundError):  # replaced meanwhile, and removed
+                written[folder.name] = folder.stat().st_mtime_ns
         current = self.current_version()
         others = sorted(written.keys() - {current}, key=lambda version: written[version], reverse=True)
         return others if current is None else [current, *others]

@@ -7,13 +7,13 @@ from typing import Any
 import faiss
 import numpy as np
 
-from imgrec.search.indexes.kinds.kind import NO_ROW
+from imgrec.search.indexes.allowed import Allowed, narrow
+from imgrec.search.indexes.hits import merge_hits, with_ids
 from imgrec.search.indexes.layout import IndexFolder, Manifest, SegmentEntry
 from imgrec.search.indexes.segment import Segment, open_segment
 from imgrec.search.indexes.threads import one_thread_for
-from imgrec.search.indexes.vectors import Ids, Mask, Offsets, Vectors
+from imgrec.search.indexes.vectors import Ids, Mask, Vectors
 
-NO_ID = -1
 # Parameters of searches are kept for so many different efforts and numbers of hits.
 _KEPT_PARAMETERS = 64
 
@@ -43,12 +43,26 @@ class IndexReader:
     def segments(self) -> Sequence[Segment]:
         return [searched.segment for searched in self._segments]
 
-    def search(self, queries: Vectors, k: int, ef_search: int | None = None) -> tuple[Vectors, Ids]:
+    def allow(self, ids: Ids) -> Allowed:
+        """Prepare searches among some images only; `ids`, ascending, may name others too."""
+        parts = [narrow(searched.segment, searched.dead, ids) for searched in self._segments]
+        living = [s.segment.ids if s.dead is None else s.segment.ids[~s.dead] for s in self._segments]
+        return Allowed.of([some[np.isin(some, ids)] for some in living], parts)
+
+    def search(
+        self, queries: Vectors, k: int, ef_search: int | None = None, allowed: Allowed | None = None
+    ) -> tuple[Vectors, Ids]:
         """Return scores and image ids, both (queries, k), best first; short rows end in id -1 and score -inf.
 
         `queries` is (N, dim) float32 of unit rows. `ef_search` is how many candidates are looked at (efSearch of a
-        graph); by default as many as the index was tuned to.
+        graph); by default as many as the index was tuned to. `allowed` is what `allow` made of the images that may be
+        hits.
         """
+        if allowed is not None:
+            ef_search = max(ef_search or self.manifest.ef_search, k)
+            with one_thread_for(len(queries)):
+                found = [part.search(queries, k, ef_search) for part in allowed.parts if part.count]
+            return merge_hits(found, len(queries), k)
         key = k, max(ef_search or self.manifest.ef_search, k)
         if (parameters := self._parameters.get(key)) is None:
             if len(self._parameters) >= _KEPT_PARAMETERS:
@@ -82,18 +96,6 @@ class IndexReader:
         return found
 
 
-def merge_hits(results: Sequence[tuple[Vectors, Ids]], queries: int, k: int) -> tuple[Vectors, Ids]:
-    """The k best of several results, each scores and ids of (queries, any number)."""
-    if len(results) == 1:
-        return results[0]
-    if not results:
-        return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), NO_ID, np.int64)
-    scores = np.concatenate([result[0] for result in results], axis=1)
-    ids = np.concatenate([result[1] for result in results], axis=1)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, best, axis=1), np.take_along_axis(ids, best, axis=1)
-
-
 def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _Searched:
     segment = open_segment(folder.segment_dir(entry.name), entry.kind, entry.vectors)
     if not entry.tombstones:
@@ -105,29 +107,5 @@ def _open(folder: IndexFolder, manifest: Manifest, entry: SegmentEntry) -> _Sear
 
 
 def _search(searched: _Searched, queries: Vectors, k: int, parameters: Any) -> tuple[Vectors, Ids]:
-    segment = searched.segment
-    scores, offsets = segment.opened.search(queries, k, parameters)
-    if segment.has_copies:
-        return _with_copies(searched, scores, offsets)
-    ids = segment.ids[offsets]
-    if any(last < 0 for last in offsets[:, -1].tolist()):
-        ids[offsets == NO_ROW] = NO_ID
-    return scores, ids
-
-
-def _with_copies(searched: _Searched, scores: Vectors, offsets: Offsets) -> tuple[Vectors, Ids]:
-    """Give every row all of its living ids, and keep the first k."""
-    segment, k = searched.segment, scores.shape[1]
-    all_scores, all_ids = np.full_like(scores, -np.inf), np.full_like(offsets, NO_ID)
-    for query, rows in enumerate(offsets):
-        place = 0
-        for row, score in zip(rows[rows >= 0], scores[query], strict=False):
-            span = slice(segment.starts[row], segment.starts[row + 1])
-            ids = segment.ids[span] if searched.dead is None else segment.ids[span][~searched.dead[span]]
-            ids = ids[: k - place]
-            all_ids[query, place : place + len(ids)] = ids
-            all_scores[query, place : place + len(ids)] = score
-            place += len(ids)
-            if place == k:
-                break
-    return all_scores, all_ids
+    scores, offsets = searched.segment.opened.search(queries, k, parameters)
+    return with_ids(searched.segment, searched.dead, scores, offsets)

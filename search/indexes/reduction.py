@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.search.errors import IndexDamagedError
+from imgrec.search.indexes.writing import write_array
 
 Vectors = NDArray[np.float32]
 
@@ -45,8 +46,7 @@ class Reduction:
         return np.clip(reduced, -LARGEST, LARGEST, out=reduced)
 
     def write(self, path: Path) -> None:
-        with open(path, "wb") as file:
-            np.save(file, np.column_stack([self.matrix, self.offset]))
+        write_array(path, np.column_stack([self.matrix, self.offset]))
 
 
 def train_reduction(sample: Vectors, dim: int) -> Reduction:

@@ -1,6 +1,7 @@
 """Writing arrays and FAISS indexes so that a full disk is told as such."""
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -27,7 +28,7 @@ def write_faiss(path: Path, index: faiss.Index) -> None:
             raise
 
 
-def write_array(path: Path, array: NDArray[np.integer]) -> None:
+def write_array(path: Path, array: NDArray[Any]) -> None:
     """Write what `np.save` writes; that loses the reason when a disk is full."""
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))

@@ -70,9 +70,9 @@ def cluster() -> Iterator[Cluster]:
     home.chmod(0o755)  # munge wants all to be able to get at its socket
     environment = {"SLURM_SANDBOX_MAX_ARRAY": "9", **os.environ, "SLURM_SANDBOX": str(home)}
     with pytest.MonkeyPatch.context() as patch:
-        subprocess.run(["bash", HERE / "up.sh"], env=environment, check=True)
         patch.setenv("SLURM_CONF", str(home / "etc" / "slurm.conf"))
         try:
+            subprocess.run(["bash", HERE / "up.sh"], env=environment, check=True)
             yield Cluster(home)
         finally:
             subprocess.run(["bash", HERE / "down.sh", "--purge"], env=environment, check=True)

@@ -179,8 +179,8 @@ def _check_index(library: Path, registry: Registry, name: str) -> None:
     vectors = combine(members, parts)
     k = min(10, len(live))
     exact = -np.sort(-(vectors @ vectors.T), axis=1)
-    _, ids = reader.search(vectors, min(k + SPARE, len(live)), 64)
-    scores, ids = rescore(ExactScores(registry, members), vectors, ids, k)
+    _, near = reader.search(vectors, k + SPARE, 64)
+    scores, ids = rescore(ExactScores(registry, members), vectors, near, k)
     assert (scores >= exact[:, k - 1 : k] - 1e-6).mean() >= 0.99
     assert all(len(set(row)) == k for row in ids.tolist())
     assert {int(i) for i in reader.search(vectors[:1], len(live), 10_000)[1][0]} == set(live)

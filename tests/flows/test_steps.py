@@ -9,6 +9,7 @@ from imgrec.flows.embed_images import embed_images
 from imgrec.flows.ingest_images import ingest_images
 from imgrec.flows.scan_images import scan_images
 from imgrec.search.indexes.layout import IndexFolder
+from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.storage.registry.registry import Registry
 from tests.flows.conftest import Imgrec
 from tests.plain import build, embed, ingest, scan
@@ -61,10 +62,10 @@ def test_an_index_keeps_its_parameters_until_others_are_given(photos: Path, libr
         return IndexFolder(library / "indexes", "color").read_manifest().parameters
 
     ingest(photos, library)
-    assert parameters() == {"hnsw_m": 32, "ef_construction": 100, "ef_search": 64}
+    assert parameters() == IndexParameters().kept
     assert build(library, ["color"], hnsw_m=16, ef_search=80).indexes["color"].action == "built"
     assert ingest(library=library).indexes["color"].action == "unchanged"
-    assert parameters() == {"hnsw_m": 16, "ef_construction": 100, "ef_search": 80}
+    assert parameters() == IndexParameters(hnsw_m=16, ef_search=80).kept
     rebuilt = build(library, rebuild=True).indexes["color"]
     assert (rebuilt.action, rebuilt.manifest.parameters) == ("built", parameters())
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from imgrec.conf.settings import Settings
 from imgrec.flows.pipeline import ingesting
+from imgrec.search.indexes.allowed import Allowed
+from imgrec.search.indexes.hits import NO_ID
 from imgrec.search.indexes.layout import IndexFolder, Member
 from imgrec.search.indexes.parameters import IndexParameters
-from imgrec.search.indexes.reader import NO_ID, IndexReader
+from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.rescoring import SPARE, ExactScores, rescore
 from imgrec.search.indexes.updating import IndexReport, update_index
 from imgrec.search.indexes.vectors import Ids
@@ -135,11 +137,10 @@ def exact_scores(live: dict[int, Vectors], queries: Vectors, k: int) -> NDArray[
 
 
 def search_exactly(
-    library: VectorLibrary, queries: Vectors, k: int, reader: IndexReader | None = None
+    library: VectorLibrary, queries: Vectors, k: int, allowed: Allowed | None = None
 ) -> tuple[Vectors, Ids]:
     """What a Searcher does with the published index: near hits, ranked by their exact scores."""
-    reader = reader or IndexReader(library.folder)
-    _, ids = reader.search(queries, k + SPARE, 64)
+    _, ids = IndexReader(library.folder).search(queries, k + SPARE, 64, allowed)
     return rescore(ExactScores(library.registry, (library.member,)), queries, ids, k)
 
 

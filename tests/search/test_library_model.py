@@ -20,6 +20,7 @@ from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes import adding
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
+from imgrec.search.indexes.rescoring import ExactScores, rescore
 from imgrec.search.upkeep import garbage
 from imgrec.storage import mirror
 from imgrec.storage.library import create_library
@@ -185,7 +186,10 @@ class LifeOfALibrary(RuleBasedStateMachine):
         if live:
             reader = IndexReader(folder)
             queries = np.stack([np.frombuffer(vector, "<f4") for vector in live.values()])
-            scores, found = reader.search(queries, len(live), 64)
+            _, near = reader.search(queries, len(live), 64)
+            with Registry.open_for_reading(self.library.registry_path) as registry:
+                exact = ExactScores(registry, reader.manifest.members)
+                scores, found = rescore(exact, queries, near, len(live))
             assert all(set(row) == set(live) for row in found.tolist())
             assert np.allclose(scores, -np.sort(-(queries @ queries.T), axis=1), rtol=0, atol=1e-5)
         shards = [read_shard(path) for path in list_shards(self.library.shards_dir)]

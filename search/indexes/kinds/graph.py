@@ -72,6 +72,10 @@ class OpenGraph(OpenSegment):
     def rows(self) -> int:
         return int(self._graph.ntotal)
 
+    @property
+    def has_rows(self) -> bool:
+        return self._rows is not None
+
     def parameters(self, k: int, ef_search: int, selector: Any = None) -> Any:
         graph = faiss.SearchParametersHNSW(sel=selector, efSearch=max(ef_search, k))
         if self._rows is None:

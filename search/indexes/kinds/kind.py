@@ -57,6 +57,11 @@ class OpenSegment(ABC):
     def rows(self) -> int:
         """How many there are."""
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether vectors can be read back: not of a combination, whose modalities' indexes have them."""
+        return True
+
     @abstractmethod
     def parameters(self, k: int, ef_search: int, selector: Any = None) -> Any:
         """What `search` wants to be told beside queries; worth keeping, since to make it takes a tenth of a search.

@@ -66,7 +66,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "an ignore file is new": lambda photos: (photos / ".imgrecignore").write_text(sorted(photos.iterdir())[0].name),
     "a vector is lost": drop_a_vector,
     "a shard is lost": lambda photos: next((photos.parent / "library" / "shards").rglob("*.parquet")).unlink(),
-    "a segment is damaged": lambda photos: next((photos.parent / "library").rglob("*.faiss")).write_bytes(b"x"),
+    "a segment is damaged": lambda photos: next((photos.parent / "library").rglob("rows.faiss")).write_bytes(b"x"),
     "the pointer is gone": lambda photos: (photos.parent / "library" / "indexes" / "color" / "current").unlink(),
 }
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from imgrec.search.indexes import adding
+from imgrec.search.indexes.hits import NO_ID
 from imgrec.search.indexes.layout import IndexFolder
-from imgrec.search.indexes.reader import NO_ID
 from tests.search.libraries import VectorLibrary, exact_scores, open_vector_library, random_rows, search_exactly
 
 DIM = 8

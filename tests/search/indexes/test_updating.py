@@ -16,10 +16,11 @@ import pytest
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes import adding, segment
 from imgrec.search.indexes import updating as index_module
+from imgrec.search.indexes.hits import NO_ID
 from imgrec.search.indexes.layout import IndexFolder, list_indexes
 from imgrec.search.indexes.opening import open_reader
 from imgrec.search.indexes.publishing import reserve_indexed_ids
-from imgrec.search.indexes.reader import NO_ID, IndexReader
+from imgrec.search.indexes.reader import IndexReader
 from imgrec.search.indexes.source import from_shards
 from imgrec.search.indexes.writing import write_faiss
 from imgrec.storage.registry.index_rows import mirrored_segments
