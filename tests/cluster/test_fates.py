@@ -46,7 +46,8 @@ def test_a_job_that_somebody_cancels_is_told_and_the_other_goes_on(cluster: Clus
     moods.wait_for_computed(2 * A_JOB - 3)
     moods.set("seconds", 3)
     slower = min(moods.computed_by().items(), key=lambda of: of[1])[0]
-    victim = cluster.run("squeue", "-h", "-j", slower, "-o", "%F_%K").strip()
+    told = cluster.run("squeue", "-h", "-r", "-o", "%A %i")  # of an array, one job has the array's own id
+    victim = dict(line.split() for line in told.splitlines())[slower]
     cluster.run("scancel", victim)
     moods.set("seconds", 0)
     code, said = driver.end()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Driver
-from tests.cluster.libraries import vectors_of
+from tests.cluster.libraries import Vectors, vectors_of
 
 
 def test_a_cluster_makes_the_same_library(
@@ -19,13 +19,18 @@ def test_a_cluster_makes_the_same_library(
         code, said = imgrec("ingest", pictures, "-l", library, "--executor", name, "--batch-size", 8).end()
         assert code == 0, said
         assert "140 images embedded" in said
-    local, slurm = (vectors_of(library) for library in libraries.values())
+    local, *others = (vectors_of(library) for library in libraries.values())
     assert {name: len(vectors) for name, vectors in local.items()} == {"color": 140, "sift": 140, "efficientnet": 140}
-    for modality, vectors in local.items():
-        assert slurm[modality].keys() == vectors.keys()
+    for other in others:
+        assert_same(local, other)
+    assert not (libraries["slurm"] / "submissions").exists()
+
+
+def assert_same(one: Vectors, other: Vectors) -> None:
+    for modality, vectors in one.items():
+        assert other[modality].keys() == vectors.keys()
         for content, vector in vectors.items():
             if modality == "efficientnet":
-                assert float(vector @ slurm[modality][content]) >= 0.99999
+                assert float(vector @ other[modality][content]) >= 0.99999
             else:
-                assert vector.tobytes() == slurm[modality][content].tobytes()
-    assert not (libraries["slurm"] / "submissions").exists()
+                assert vector.tobytes() == other[modality][content].tobytes()
