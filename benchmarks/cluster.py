@@ -1,8 +1,8 @@
 """What a cluster adds to the work, on a SLURM cluster of this machine (root on Debian 12; tests/cluster/up.sh).
 
 overhead_s       seconds a chunk of an ingest's embedding stage, beyond an sbatch array of as many jobs that import and
-                 start what a job of ours does, and compute nothing. 40 chunks of 8 photos, 4 nodes of 2 cores; the
-                 better of two rounds of each.
+                 start what a job of ours does, and compute nothing; its time is sacct's, to a second. 40 chunks of 8
+                 photos, 4 nodes of 2 cores; the better of two rounds of each.
 polls_per_min    calls of squeue, sacct and scontrol in the second minute in which 1,000 jobs wait, held, in the queue.
 driver_mb        resident size of the driver then; 8,000 photos of 8×8 pixels, 8 a chunk.
 
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.harness import (
@@ -24,9 +25,7 @@ from benchmarks.harness import (
     clean_environment,
     imgrec,
     report,
-    run,
     scratch,
-    timed,
     wants_quick,
     write_tiny_photos,
 )
@@ -48,16 +47,27 @@ def overhead_s(home: Path, variables: dict[str, str], jobs: int, rounds: int) ->
     write_tiny_photos(home / "photos", jobs * IMAGES_A_JOB)
     (home / "imports.py").write_text(SAME_IMPORTS)
     task = f"srun {sys.executable} {home / 'imports.py'}"
-    array = ["sbatch", "--wait", f"--array=0-{jobs - 1}", "--mem=500M", "-o", "/dev/null", "--wrap", task]
+    array = ["sbatch", "--parsable", "--wait", f"--array=0-{jobs - 1}", "--mem=500M", "-o", "/dev/null", "--wrap", task]
     ours, bare = [], []
     for number in range(rounds):
-        bare.append(timed(lambda: run(*array, variables=variables)) / jobs)
+        bare.append(_array_s(array, variables) / jobs)
         library = ["-l", str(home / f"library-{number}")]
         imgrec("scan", home / "photos", *library, variables=variables)
         options = ["--executor", "slurm", "--batch-size", str(IMAGES_A_JOB), "--json"]
         embedded = json.loads(imgrec("embed", *library, *options, variables=variables))
         ours.append(embedded["seconds"]["embed"] / jobs)
     return min(ours), min(bare)
+
+
+def _array_s(array: list[str], variables: dict[str, str]) -> float:
+    """Seconds from an array's submission to its last job's end, as accounting has them: `--wait` sleeps up to 10 s."""
+    environment = {**os.environ, **variables}
+    job = subprocess.run(array, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    time.sleep(3)  # accounting may be late
+    asked = ["sacct", "-X", "-n", "-P", "-j", job, "-o", "Submit,End"]
+    told = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True).stdout
+    times = [[datetime.fromisoformat(word) for word in line.split("|")] for line in told.splitlines()]
+    return (max(end for _, end in times) - min(submit for submit, _ in times)).total_seconds()
 
 
 def polls_per_min(
