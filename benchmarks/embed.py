@@ -120,11 +120,11 @@ def time_worker(modality: str, photos: str, home: str, rounds: int, apart: bool 
         if half:
             os.sched_setaffinity(0, cores[:half])
             torch.set_num_threads(half)
-        embed_chunk(few, pool, 2 * pool.workers)
+        embed_chunk(few, pool, 2 * pool.workers, MACHINE)
         count = len(read_chunk(all_of_them).pending)
         passes = max(1, count // BATCH)
         for _ in range(rounds):
-            speeds["worker"].append(count / timed(lambda: embed_chunk(all_of_them, pool, 2 * pool.workers)))
+            speeds["worker"].append(count / timed(lambda: embed_chunk(all_of_them, pool, 2 * pool.workers, MACHINE)))
             peak = peak_bytes()
             speeds["decoding"].append(count / timed(lambda: _decode(all_of_them, count, pool)))
             speeds["model"].append(passes * BATCH / timed(lambda: [embedder.forward(batch) for _ in range(passes)]))
@@ -152,9 +152,6 @@ def _write_chunk(
         max_megapixels=DEFAULTS.max_megapixels,
         decode_timeout_s=DEFAULTS.decode_timeout_s,
         pending=tuple(Pending(probe.content_hash or b"", *probe.file) for probe in probes),
-        model_batch_size=BATCH,
-        models_root=str(MACHINE.models_root),
-        device=MACHINE.device,
     )
     return chunk.write(home)
 

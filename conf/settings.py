@@ -75,6 +75,7 @@ def expand_folder(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)]
+Lines = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lines)]
 Patterns = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_lines), AfterValidator(_check_patterns)]
 Bins = Annotated[
     tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=1, le=64)]],
@@ -141,6 +142,10 @@ class Settings(BaseSettings):
     # Work
     batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
+    executor: Literal["local", "debug", "slurm"] = Field(
+        "local",
+        description="who embeds: processes of this machine, this process itself (debug), or jobs of a SLURM cluster",
+    )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where models run: auto, cpu, cuda:N, mps"
     )
@@ -153,6 +158,22 @@ class Settings(BaseSettings):
     )
     max_missing_share: Share = Field(0.5, description="more photos than this share gone at once stops the ingest")
     max_failed_share: Share = Field(1.0, description="more failed images than this share makes the ingest an error")
+
+    # Jobs of a SLURM cluster: what `sbatch` is asked for
+    slurm_partition: str | None = Field(None, description="partition; default: the cluster's")
+    slurm_account: str | None = Field(None, description="account that pays; default: the user's")
+    slurm_qos: str | None = Field(None, description="quality of service")
+    slurm_constraint: str | None = Field(None, description="features that nodes must have, as in `a100&ib`")
+    slurm_gpus_per_node: int = Field(0, ge=0, le=1, description="GPUs of a job that runs models: 0 or 1")
+    slurm_cpus_per_task: int = Field(4, ge=1, le=1024, description="cores of a job, one worker process each")
+    slurm_mem_gb: float = Field(8, gt=0, description="memory of a job, in GB")
+    slurm_timeout_min: int = Field(60, ge=1, description="time of a job, in minutes; it goes on where it was ended")
+    slurm_max_running: int = Field(64, ge=1, le=1_000, description="jobs that run at once")
+    slurm_setup: Lines = Field((), description="lines of shell before the work, as in `module load cuda`")
+    slurm_parameters: dict[str, str | int | bool] = Field(
+        {}, description="further parameters of sbatch by name, as in `{ reservation = 'mine' }`"
+    )
+    slurm_poll_s: float = Field(10, gt=0, description="seconds between two questions to SLURM for all jobs")
 
     # Index
     indexes: Names | None = Field(

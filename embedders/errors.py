@@ -41,6 +41,10 @@ class DeviceMemoryError(ImgrecError, RuntimeError):
     """The device that models run on has no memory left for one more."""
 
 
+class ChunkRefusedError(ImgrecError):
+    """A worker elsewhere refused a chunk, in words of its own; no other try would change that."""
+
+
 def in_short(error: BaseException) -> str:
     """Why torch does not read a file, as one phrase; not how to run what is in it, which torch recommends at length."""
     if isinstance(error, EOFError):

@@ -12,14 +12,14 @@ from imgrec.flows.pipeline import ingesting
 from imgrec.flows.pipeline.report import RunReport
 from imgrec.flows.pipeline.run import run_name
 from imgrec.flows.skipping import skipped_if_locked
-from imgrec.tasks.calls import CHUNKS_IN_FLIGHT
+from imgrec.tasks.calls import STEPS_AT_ONCE
 from imgrec.tasks.prefect_calls import PrefectCalls
 
 
 @flow(
     name="embed-images",
     flow_run_name=partial(run_name, "embed"),
-    task_runner=ThreadPoolTaskRunner(max_workers=CHUNKS_IN_FLIGHT),  # type: ignore[arg-type] # invariant in its future
+    task_runner=ThreadPoolTaskRunner(max_workers=STEPS_AT_ONCE),  # type: ignore[arg-type] # invariant in its future
 )
 @skipped_if_locked
 def embed_images(

@@ -19,7 +19,6 @@ from imgrec.storage.photos.decoding import decoder_failure
 
 # So many pictures are embedded in this process before others are started, which takes as long.
 FIRST_ALONE = 16
-_MODEL_BATCH_SIZE = 32
 _IDS_AT_ONCE = 256
 
 
@@ -71,7 +70,7 @@ class ManyPictures:
         self, embedder: QueryEmbedder, pictures: Iterator[Picture], all_scores: bool
     ) -> Iterator[list[Query | QueryError]]:
         pool, recipe = self._running_pool(), embedder.recipe(all_scores)
-        stage = ForwardStage(embedder.embedders(all_scores), _MODEL_BATCH_SIZE, embedder.machine)
+        stage = ForwardStage(embedder.embedders(all_scores), embedder.machine)
         in_flight = max(2 * pool.workers, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
         files: dict[int, tuple[str, str | None]] = {}
 

@@ -17,6 +17,8 @@ from imgrec.storage.photos.walk import Walking
 
 # A library whose photos are in one folder without a name is of format 1, which earlier versions read.
 FORMAT_VERSION = 2
+# No file of a job's takes longer to write.
+JOBS_WRITE_S = 600.0
 # Weights of learned embedders, which are large and the same for all libraries.
 DEFAULT_MODELS_ROOT = Path(os.path.expanduser("~/.local/share/imgrec/models"))  # noqa: PTH111 - Path's may raise
 
@@ -81,6 +83,16 @@ class Library:
     def chunks_dir(self) -> Path:
         """Where the work of the running ingest is described, one file a chunk."""
         return self.root / "chunks"
+
+    @property
+    def submissions_dir(self) -> Path:
+        """Where chunks are that a cluster works on, with all that belongs to their jobs, a folder a run."""
+        return self.root / "submissions"
+
+    @property
+    def temporaries_rest_s(self) -> float:
+        """How long a temporary file must have rested to be a killed writer's: jobs may be at work in a submission."""
+        return JOBS_WRITE_S if self.submissions_dir.is_dir() else 0
 
     @property
     def mlflow_path(self) -> Path:

@@ -44,6 +44,11 @@ class Failure:
     status: str
     reason: str
 
+    @property
+    def of_one_modality(self) -> bool:
+        """Whether the picture itself is fine."""
+        return self.status in OF_ONE_MODALITY
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -54,6 +59,11 @@ class Shard:
     content_hashes: tuple[bytes, ...]
     vectors: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
+
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """All contents that it has an outcome for."""
+        return (*self.content_hashes, *(failure.content_hash for failure in self.failures))
 
     @property
     def checksum(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cached_property
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from imgrec.tasks.retrying import delay_s, is_temporary
 
@@ -14,8 +14,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-# One chunk computes while the one before writes its shards.
-CHUNKS_IN_FLIGHT = 2
+# Threads that wait for jobs of a cluster; whoever embeds chunks says how many of them are under way at once.
+STEPS_AT_ONCE = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ class Promise(Protocol[R_co]):
     """A step that runs; `result` waits for it and raises what it raised."""
 
     def result(self) -> R_co: ...
+
+    def add_done_callback(self, hear: Callable[[Any], None], /) -> None:
+        """Call `hear` when the step has ended, in whatever thread."""
 
 
 class Calls(Protocol):
@@ -72,4 +75,4 @@ class PlainCalls:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(CHUNKS_IN_FLIGHT, thread_name_prefix="imgrec-steps")
+        return ThreadPoolExecutor(STEPS_AT_ONCE, thread_name_prefix="imgrec-steps")

@@ -28,6 +28,8 @@ TASK_VERSION = "2"
 ARTIFACT_EVERY_S = 5.0
 
 logger = logging.getLogger(__name__)
+if (ours := logging.getLogger("imgrec")).level == logging.NOTSET:  # Prefect's default for others is WARNING
+    ours.setLevel(logging.INFO)
 
 
 def _cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from imgrec.storage.errors import ImgrecError
 from imgrec.storage.machine.os_errors import errno_of
+from imgrec.tasks.executors.errors import JobFailedError
 
 # Trying again neither empties a disk, nor raises a limit, nor shortens a name.
 _PERMANENT_ERRNOS = {
@@ -20,6 +21,8 @@ JITTER = 0.5
 
 def is_temporary(error: BaseException) -> bool:
     """Whether a failure may be over at the next try: a busy database, a network disk, a killed worker."""
+    if isinstance(error, JobFailedError):
+        return error.temporary
     if isinstance(error, ImgrecError):
         return False
     code = errno_of(error)

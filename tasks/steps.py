@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from imgrec.embedders.work.worker import embed_chunk
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
 from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
@@ -18,7 +17,7 @@ from imgrec.storage.registry.failures import forget_failures
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.scan import ScanReport, scan_photos
 from imgrec.storage.thumbnails.store import ThumbnailStore
-from imgrec.tasks.driver import current_driver
+from imgrec.tasks.driver import current_driver, current_executor
 
 
 class Done(TypedDict):
@@ -62,9 +61,8 @@ def adopt(library: Library) -> int:
 
 
 def embed(library_uuid: str, chunk_path: Path, images: int) -> Done:
-    """Embed a chunk of images."""
-    driver = current_driver()
-    outcome = embed_chunk(chunk_path, driver.pool, 2 * driver.pool.workers, driver.on_images)
+    """Have a chunk of images embedded, wherever that is done."""
+    outcome = current_executor().embed(chunk_path)
     return {"shards": [str(path) for path in outcome.shards], "embedded": outcome.embedded}
 
 

@@ -5,18 +5,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from imgrec.embedders.machine import Machine
-from imgrec.storage.library import DEFAULT_MODELS_ROOT
 from imgrec.storage.machine.atomic import write_atomic
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.photos.roots import Roots
 
 
+class WrittenChunk(NamedTuple):
+    """A chunk file, its modalities, how many images it asks for, and their size on disk.
+
+    Where the modalities of an image are in chunks of their own, the image `counts` in one of them.
+    """
+
+    path: Path
+    modalities: tuple[str, ...]
+    images: int
+    bytes: int
+    counts: bool = True
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """What a worker needs to know, and nothing that depends on the registry.
+    """What a worker needs to know, and nothing that depends on the registry or on the machine that it runs on.
 
     `images_roots` maps the names of roots to their folders, and `fingerprints` each modality asked for to the
     fingerprint the driver expects of it. Thumbnails are made on the way where `thumbnails_dir` is given.
@@ -30,19 +41,12 @@ class Chunk:
     max_megapixels: float
     decode_timeout_s: float
     pending: tuple[Pending, ...]
-    model_batch_size: int = 32
-    models_root: str = str(DEFAULT_MODELS_ROOT)
-    device: str = "auto"
     follow_links: bool = False
     thumbnails_dir: str | None = None
 
     @property
     def roots(self) -> Roots:
         return Roots(self.images_roots)
-
-    @property
-    def machine(self) -> Machine:
-        return Machine(Path(self.models_root), self.device)
 
     @property
     def digest(self) -> str:
@@ -57,6 +61,11 @@ class Chunk:
         facts = asdict(self) | {"pending": [(p.content_hash.hex(), *p[1:]) for p in self.pending]}
         write_atomic(path, json.dumps(facts).encode())
         return path
+
+    def written(self, path: Path, counts: bool = True) -> WrittenChunk:
+        """Say what whoever has it embedded needs to know."""
+        size = sum(entry.size for entry in self.pending)
+        return WrittenChunk(path, tuple(self.fingerprints), len(self.pending), size, counts)
 
 
 def read_chunk(path: Path) -> Chunk:

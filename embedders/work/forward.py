@@ -34,12 +34,12 @@ class ForwardStage:
         DeviceMemoryError: the device has no memory for them.
     """
 
-    def __init__(self, embedders: Mapping[str, Embedder], batch_size: int, machine: Machine) -> None:
+    def __init__(self, embedders: Mapping[str, Embedder], machine: Machine) -> None:
         self._learned = {name: found for name, found in embedders.items() if isinstance(found, LearnedEmbedder)}
         self._device = machine.device
         self._halving = threading.Lock()
         known = [_held.get((embedder.spec.fingerprint, self._device)) for embedder in self._learned.values()]
-        self._batch_size = min(size for size in (batch_size, *known) if size)
+        self._batch_size = min(size for size in (machine.model_batch_size, *known) if size)
         with _one_at_a_time:
             for embedder in self._learned.values():
                 with _telling_no_room(embedder):

@@ -60,7 +60,3 @@ class Part:
         return [
             Failure(image, *why.get(image, embedder.no_vector)) for image in self.content_hashes if image not in has_one
         ]
-
-    def count_described(self) -> int:
-        """How many images have a vector in one modality or more."""
-        return len({image for modality in self.rows for image in self.vectors(modality)})

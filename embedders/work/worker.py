@@ -1,9 +1,8 @@
 """The worker: one chunk of images in, one shard per modality out. A cluster node runs this and nothing else."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -13,9 +12,12 @@ import numpy as np
 from imgrec.embedders.base import Embedder, Pixels, Prepared
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.machine import Machine
 from imgrec.embedders.work.chunk import Chunk, read_chunk
 from imgrec.embedders.work.faults import Like, Refused, plain_picture, prepare, prepared_like
 from imgrec.embedders.work.forward import ForwardStage
+from imgrec.embedders.work.keeping import Keeper, write_joined
+from imgrec.embedders.work.outcome import ChunkOutcome
 from imgrec.embedders.work.parts import Part
 from imgrec.storage.errors import ImageChangedError, ImageError, ShardError
 from imgrec.storage.machine.pool import map_batches, time_limit
@@ -23,7 +25,7 @@ from imgrec.storage.photos.decoding import PLAIN, decode, decoder_failure
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.pending import read_unchanged
 from imgrec.storage.photos.profiles import profiles_of
-from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path, write_shard
+from imgrec.storage.shards import Failure, Shard, digest_of, read_shard, shard_path
 from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.storage.thumbnails.webp import thumbnail_of
 
@@ -33,18 +35,13 @@ IMAGES_PER_PART = 8
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ChunkOutcome:
-    """The shards written, how many images got a vector or failed, and the files that changed since the scan."""
-
-    shards: tuple[Path, ...]
-    embedded: int
-    failed: int
-    changed: tuple[str, ...]
-
-
 def embed_chunk(
-    chunk_path: Path, pool: Executor, in_flight: int, on_images: Callable[[int], None] = lambda count: None
+    chunk_path: Path,
+    pool: Executor,
+    in_flight: int,
+    machine: Machine = Machine(),
+    on_images: Callable[[int], None] = lambda count: None,
+    window: int | None = None,
 ) -> ChunkOutcome:
     """Decode each image of a chunk once, embed it in every modality asked for, and write a shard per modality.
 
@@ -52,6 +49,10 @@ def embed_chunk(
     process meanwhile. At most `in_flight` parts of 8 images, or two forward passes' worth, are decoded ahead, and two
     passes under way, whatever the chunk's size; `on_images(count)` hears of every part that is done. An image that
     ends its worker, or hangs there, fails; no other does.
+
+    What is done is kept beside the chunk every 256 images or 30 s, and on SystemExit; a later start on the same chunk
+    goes on from there. With a `window`, no image is begun before those `window` images are kept that come before it:
+    so it is known which ones were under way when the process ended.
 
     Raises:
         DeviceError: the device that models are to run on is not there; nothing was decoded.
@@ -61,30 +62,49 @@ def embed_chunk(
     """
     chunk = read_chunk(chunk_path)
     embedders = _checked_embedders(chunk)
-    stage = ForwardStage(embedders, chunk.model_batch_size, chunk.machine)
+    stage = ForwardStage(embedders, machine)
     in_flight = max(in_flight, 2 * -(-stage.images_wanted // IMAGES_PER_PART))
-    parts = []
+    keeper = Keeper(chunk_path)
+    done = keeper.done
+    if done:
+        logger.info("%d of %d images were done before", len(done), len(chunk.pending))
+        on_images(len(done))
+
+    changed: list[str] = []
+
+    def keep(fresh: Sequence[Part], on_disk: bool = True) -> None:
+        _add_thumbnails(chunk, fresh)  # first, since what has vectors is not drawn again
+        keeper.keep(_shards(embedders, fresh), on_disk)
 
     def blame(position: int, death: Exception) -> Part:
         error = decoder_failure(death, chunk.decode_timeout_s)
         return pool.submit(fail_image, chunk_path, position, error.status, str(error)).result()
 
-    begun = map_batches(pool, partial(embed_part, chunk_path), _positions(chunk), in_flight, blame)
-    for part in stage.finish(begun):
-        on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
-        parts.append(part)
-    changed = tuple(path for part in parts for path in part.changed)
+    for positions in _windows(chunk, done, window):
+        fresh: list[Part] = []
+        batches = _batches(positions)
+        try:
+            for part in stage.finish(map_batches(pool, partial(embed_part, chunk_path), batches, in_flight, blame)):
+                on_images(len(part.content_hashes) + len(part.failures) + len(part.changed))
+                changed += part.changed
+                fresh.append(part)
+                if keeper.is_due(sum(len(one.content_hashes) + len(one.failures) for one in fresh)):
+                    keep(fresh)
+                    fresh = []
+        except (KeyboardInterrupt, SystemExit):  # it is asked to end, and has the time for this
+            keep(fresh)
+            raise
+        keep(fresh, on_disk=window is not None)
     for path in changed:
         logger.warning("%s changed since the scan: the next ingest takes it", printable(path))
-    if chunk.thumbnails_dir is not None:  # first, since with its shards a chunk counts as done
-        made = {content: small for part in parts for content, small in part.thumbnails.items()}
-        ThumbnailStore(Path(chunk.thumbnails_dir)).add(made)
-    shards = tuple(_write(chunk, embedder, parts) for embedder in embedders.values())
+    written = write_joined(chunk, keeper.shards)
+    keeper.remove()
+    failures = [one.content_hash for shard in written.values() for one in shard.failures if not one.of_one_modality]
     return ChunkOutcome(
-        shards=tuple(path for path in shards if path is not None),
-        embedded=sum(part.count_described() for part in parts),
-        failed=sum(len(part.failures) for part in parts),
-        changed=changed,
+        shards=tuple(written),
+        embedded=len({content for shard in written.values() for content in shard.content_hashes}),
+        failed=len(set(failures)),
+        changed=tuple(changed),
     )
 
 
@@ -175,21 +195,32 @@ def _checked_embedders(chunk: Chunk) -> dict[str, Embedder]:
     return embedders
 
 
-def _positions(chunk: Chunk) -> Iterator[Sequence[int]]:
-    for start in range(0, len(chunk.pending), IMAGES_PER_PART):
-        yield range(len(chunk.pending))[start : start + IMAGES_PER_PART]
+def _windows(chunk: Chunk, done: Collection[bytes], window: int | None) -> Iterator[Sequence[int]]:
+    left = [position for position, pending in enumerate(chunk.pending) if pending.content_hash not in done]
+    size = window or max(len(left), 1)
+    for start in range(0, len(left), size):
+        yield left[start : start + size]
 
 
-def _write(chunk: Chunk, embedder: Embedder, parts: Sequence[Part]) -> Path | None:
-    modality = embedder.spec.name
-    content_hashes = [content_hash for part in parts for content_hash in part.vectors(modality)]
-    failures = [failure for part in parts for failure in part.failures]
-    failures += [failure for part in parts for failure in part.without_vector(embedder)]
-    if not content_hashes and not failures:
-        return None
-    fingerprint = chunk.fingerprints[modality]
-    digest = digest_of(fingerprint, [*content_hashes, *(failure.content_hash for failure in failures)])
-    path = shard_path(Path(chunk.shards_dir), modality, fingerprint, digest)
-    vectors = np.concatenate([part.rows[modality][part.described(modality)] for part in parts])
-    write_shard(path, Shard(modality, fingerprint, tuple(content_hashes), vectors, tuple(failures)))
-    return path
+def _batches(positions: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(positions), IMAGES_PER_PART):
+        yield positions[start : start + IMAGES_PER_PART]
+
+
+def _add_thumbnails(chunk: Chunk, parts: Sequence[Part]) -> None:
+    if chunk.thumbnails_dir is not None:
+        made = {content: small for part in parts for content, small in part.thumbnails.items()}
+        ThumbnailStore(Path(chunk.thumbnails_dir)).add(made)
+
+
+def _shards(embedders: Mapping[str, Embedder], parts: Sequence[Part]) -> dict[str, Shard]:
+    """What came out of some images, by modality."""
+    shards = {}
+    for modality, embedder in embedders.items():
+        content_hashes = tuple(content for part in parts for content in part.vectors(modality))
+        failures = [failure for part in parts for failure in part.failures]
+        failures += [failure for part in parts for failure in part.without_vector(embedder)]
+        rows = [part.rows[modality][part.described(modality)] for part in parts]
+        vectors = np.concatenate(rows) if rows else np.empty((0, embedder.spec.dim), np.float32)
+        shards[modality] = Shard(modality, embedder.spec.fingerprint, content_hashes, vectors, tuple(failures))
+    return shards

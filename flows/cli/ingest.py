@@ -37,9 +37,9 @@ from imgrec.flows.cli.server_named import server_is_named
 @walking_options
 @retry_option
 @settings_options(
-    "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type", "precision",
-    "cpu_runtime", "icc_profiles", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m", "ef_construction",
-    "ef_search", "max_failed_share", "max_missing_share", "orchestrate",
+    "executor", "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type",
+    "precision", "cpu_runtime", "icc_profiles", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m",
+    "ef_construction", "ef_search", "max_failed_share", "max_missing_share", "orchestrate",
 )  # fmt: skip
 @json_option
 @click.pass_obj

@@ -65,7 +65,7 @@ def scan(
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @retry_option
 @settings_options(
-    "batch_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "executor", "batch_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
     "decode_timeout_s", "max_failed_share",
 )  # fmt: skip
 @json_option

@@ -70,6 +70,9 @@ def print_estimate(estimate: Estimate) -> None:
         console.print(visible(line), soft_wrap=True)
     for name, reason in estimate.left_alone.items():
         console.print(visible(describe_left_alone(estimate.roots, name, reason)), soft_wrap=True)
+    for script in estimate.jobs:
+        console.print()
+        console.out(script, highlight=False)
     if estimate.refused:
         console.print(f"It {visible(estimate.refused)}", soft_wrap=True)
 

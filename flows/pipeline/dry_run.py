@@ -31,6 +31,7 @@ from imgrec.storage.registry.registry import Registry
 from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan
 from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, index_bytes_of, shard_bytes_of
+from imgrec.tasks.executors.choosing import cluster_of
 
 SAMPLE = 24
 FORWARD_SAMPLE = 8
@@ -43,7 +44,7 @@ class Estimate:
     `excluded` are photos of the library that would leave it, `left_out` counts files and folders by the rule that does,
     `left_alone` says why roots would be.
     `refused` says whether, and why, the ingest would stop for the photos that are gone. `disk` says what each copy of
-    the vectors takes of `disk_bytes`.
+    the vectors takes of `disk_bytes`; `jobs` are the batch scripts that a cluster would be given.
     """
 
     found: int
@@ -59,6 +60,7 @@ class Estimate:
     left_alone: dict[str, str]
     seconds: float
     disk: Mapping[str, int]
+    jobs: Sequence[str] = ()
 
     @property
     def disk_bytes(self) -> int:
@@ -72,7 +74,8 @@ def estimate_ingest(
     library = preview_library(settings, photos_moved)
     for name in settings.indexes or ():
         index_modalities(name, library.modalities)
-    check_device(library, settings.device)
+    if settings.executor != "slurm":
+        check_device(library, settings.device)
     check_stored_models(library.modalities, library.vector_settings, settings.models_root)
     share = 1.0 if accept_missing else settings.max_missing_share
     with _registry(library) as registry:
@@ -107,7 +110,17 @@ def estimate_ingest(
         left_alone=walked.left_alone,
         seconds=to_embed * a_picture,
         disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
+        jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.batch_size)),
     )
+
+
+def _preview_jobs(settings: Settings, library: Library, embedders: Mapping[str, Embedder], chunks: int) -> list[str]:
+    if settings.executor != "slurm" or not chunks:
+        return []
+    cluster = cluster_of(settings, embedders)
+    from imgrec.tasks.executors.slurm import preview
+
+    return preview(cluster, library.submissions_dir, chunks, list(embedders))
 
 
 def estimate_disk(images: int, dims: Mapping[str, int], indexes: Sequence[str], hnsw_m: int) -> dict[str, int]:

@@ -35,6 +35,7 @@ def is_embedded(run: Run, left_alone: Collection[str]) -> bool:
         are_settled(run.registry, run.library.shards_dir)
         and not list_pending(run.registry, run.fingerprints, left_alone)
         and not any(wants_merge(run.registry, fingerprint) for fingerprint in run.fingerprints.values())
+        and not run.library.submissions_dir.is_dir()  # what is left of a run whose driver died
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from imgrec.conf.settings import Settings
-from imgrec.embedders.base import EmbedderSpec
+from imgrec.embedders.base import Embedder, EmbedderSpec
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.flows.pipeline.interrupts import stopping_gently
 from imgrec.flows.pipeline.libraries import check_device, library_for, preview_library
@@ -27,7 +27,7 @@ from imgrec.tasks.driver import driving
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages of one run share. `specs` has one entry for each modality of the library.
+    """What the stages of one run share. `embedders` has one for each modality of the library.
 
     `stop_if_asked` raises KeyboardInterrupt after a Ctrl-C; it is called wherever it is good to stop. `created` says
     whether this run made the library.
@@ -36,13 +36,17 @@ class Run:
     calls: Calls
     library: Library
     registry: Registry
-    specs: Mapping[str, EmbedderSpec]
+    embedders: Mapping[str, Embedder]
     chosen: Settings
     progress: IngestProgress
     stop_if_asked: Callable[[], None]
     created: bool = False
     stages: Stages = field(default_factory=Stages)
     started_s: float = field(default_factory=time.time)
+
+    @property
+    def specs(self) -> dict[str, EmbedderSpec]:
+        return {name: embedder.spec for name, embedder in self.embedders.items()}
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -74,27 +78,31 @@ def open_run(
         planned = preview_library(chosen, photos_moved, reembed)
         for name in indexes or ():
             index_modalities(name, planned.modalities)
-        if embeds:
+        if embeds and chosen.executor != "slurm":  # its nodes have other devices than this machine
             check_device(planned, chosen.device)
     with (
         explaining(chosen.library),
         writer_lock(chosen.library),
         stopping_gently() as stop_if_asked,
         ingest_progress() as progress,
-        driving(chosen.workers, _both(progress.on_read, stop_if_asked), progress.on_images),
+        driving(
+            chosen.workers,
+            _both(progress.on_read, stop_if_asked),
+            progress.on_images,
+            in_process=chosen.executor == "debug",
+        ),
     ):
         created = not is_library(chosen.library)
         if not created:
             _settle_names(open_library(chosen.library))
         library = _settle_names(library_for(chosen, photos_moved, reembed))
-        remove_stale_temporaries(library.root)
+        remove_stale_temporaries(library.root, library.temporaries_rest_s)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
-        specs = {name: embedder.spec for name, embedder in embedders.items()}
         with Registry.open_for_writing(library.registry_path) as registry:
             reserve_indexed_ids(registry, library.indexes_dir)
-            for spec in specs.values():
+            for spec in (embedder.spec for embedder in embedders.values()):
                 registry.register_fingerprint(spec.fingerprint, spec.name, spec.dim, spec.parameters)
-            yield Run(calls, library, registry, specs, chosen, progress, stop_if_asked, created)
+            yield Run(calls, library, registry, embedders, chosen, progress, stop_if_asked, created)
 
 
 def _settle_names(library: Library) -> Library:

@@ -1,11 +1,10 @@
 """The stages of an ingest: scan, embed, index. Each is also a flow of its own."""
 
 import logging
-import shutil
-from collections import deque
 from collections.abc import Collection, Sequence
 
-from imgrec.flows.pipeline.chunks import write_chunks
+from imgrec.flows.pipeline.chunks import contents_of, divide, write_chunks
+from imgrec.flows.pipeline.embedding import embed_chunks
 from imgrec.flows.pipeline.plans import plan_indexes
 from imgrec.flows.pipeline.report import Embedded
 from imgrec.flows.pipeline.run import Run
@@ -18,10 +17,9 @@ from imgrec.storage.registry.pending import list_pending
 from imgrec.storage.scan import ScanReport
 from imgrec.storage.thumbnails.store import ThumbnailStore
 from imgrec.tasks import steps
-from imgrec.tasks.calls import CHUNKS_IN_FLIGHT, Promise
-
-# The registry takes up finished shards this many at a time, so that `imgrec status` shows a long ingest growing.
-SHARDS_PER_MIRROR = 16
+from imgrec.tasks.driver import embedding_by
+from imgrec.tasks.executors.choosing import choose_executor
+from imgrec.tasks.executors.leftovers import Leftover, settle_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +48,13 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None, left_alone: C
     """Give every image its vectors, of all the library's modalities or some, a task run a chunk; those that are only in
     roots `left_alone` go on waiting."""
     with run.stages.timed("embed"):
+        leftovers = settle_leftovers(run.library)
         if not are_settled(run.registry, run.library.shards_dir):
             run.calls.call(steps.adopt, run.library)
         fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
-        embedded = _embed_pending(run, fingerprints, left_alone)
+        embedded = _embed_pending(run, fingerprints, left_alone, leftovers)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)
@@ -94,38 +93,14 @@ def index_stage(run: Run, names: Sequence[str] | None = None, rebuild: bool = Fa
     return reports
 
 
-def _embed_pending(run: Run, fingerprints: dict[str, str], left_alone: Collection[str]) -> Embedded:
-    chosen, library = run.chosen, run.library
-    groups = list_pending(run.registry, fingerprints, left_alone)
-    total = sum(group.images for group in groups)
-    run.progress.expect(total)
-    running: deque[Promise[steps.Done]] = deque()
-    finished: list[str] = []
-    embedded = bytes_read = 0
-
-    def take(future: Promise[steps.Done]) -> None:
-        nonlocal embedded
-        done = future.result()
-        finished.extend(done["shards"])
-        embedded += done["embedded"]
-
-    try:
-        for chunk in write_chunks(library, run.registry, groups, fingerprints, chosen):
-            running.append(run.calls.submit(steps.embed, library.uuid, chunk.path, chunk.images))
-            bytes_read += chunk.bytes
-            if len(running) >= CHUNKS_IN_FLIGHT:
-                take(running.popleft())
-            if len(finished) >= SHARDS_PER_MIRROR:
-                run.calls.call(steps.mirror, library, list(finished))
-                finished.clear()
-            run.calls.show_progress(run.progress.embedded, total)
-            run.stop_if_asked()
-    finally:  # also what is in flight when it is to stop
-        for future in running:
-            take(future)
-        if finished:
-            run.calls.call(steps.mirror, library, finished)
-        if total:
-            run.calls.show_progress(run.progress.embedded, total)
-        shutil.rmtree(library.chunks_dir, ignore_errors=True)
-    return Embedded(embedded, bytes_read)
+def _embed_pending(
+    run: Run, fingerprints: dict[str, str], left_alone: Collection[str], leftovers: Sequence[Leftover]
+) -> Embedded:
+    with embedding_by(choose_executor(run.chosen, run.library, run.embedders)) as executor:
+        resumed = executor.resume(leftovers)
+        groups = list_pending(run.registry, fingerprints, left_alone, contents_of(resumed))
+        parts = divide(groups, executor.divide)
+        total = sum(chunk.images for chunk in resumed) + sum(part.images for part in parts)
+        run.progress.expect(total)
+        chunks = write_chunks(run.library, run.registry, parts, fingerprints, run.chosen, executor.chunks_dir)
+        return embed_chunks(run, executor, chunks, total)

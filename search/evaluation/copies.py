@@ -115,7 +115,7 @@ def make_copies(
             raise EvaluationError(
                 f"the indexes were made by another version of {name} than this program has: run `imgrec ingest`"
             )
-    stage, none = ForwardStage(embedders, 32, machine), _no_copies(embedders)
+    stage, none = ForwardStage(embedders, machine), _no_copies(embedders)
     rows = {name: np.zeros((len(sources), KINDS, member.dim), np.float32) for name, member in stored.members.items()}
     made = np.zeros(len(sources), bool)
     begun = map_batches(

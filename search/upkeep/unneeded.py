@@ -95,7 +95,7 @@ def unused_maps(library: Library, keep_replaced_s: float) -> Iterator[Garbage]:
 
 def leftover_files(library: Library) -> Iterator[Garbage]:
     """Yield temporary files and chunks of runs that were killed. Only the holder of the library's lock may ask."""
-    for path in stale_temporaries(library.root):
+    for path in stale_temporaries(library.root, library.temporaries_rest_s):
         yield _file(library, "temporary file", path)
     if library.chunks_dir.is_dir():
         yield _folder(library, "chunks", library.chunks_dir)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,14 +41,22 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def stale_temporaries(folder: Path) -> list[Path]:
-    """List what killed writers left below `folder`; only for the holder of the library's lock."""
-    return [path for path in folder.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+def stale_temporaries(folder: Path, rested_s: float = 0) -> list[Path]:
+    """List what killed writers left below `folder`, and has rested so long; only for the holder of the library's lock.
+
+    Jobs of a cluster write without that lock: where there may be some, what has not rested may be theirs.
+    """
+    now = time.time()
+    return [
+        path
+        for path in folder.rglob(f"{TEMPORARY_PREFIX}*")
+        if path.is_file() and (not rested_s or now - path.stat().st_mtime > rested_s)
+    ]
 
 
-def remove_stale_temporaries(folder: Path) -> int:
-    """Remove what a killed writer left below `folder`; only the holder of the library's lock may call this."""
-    stale = stale_temporaries(folder)
+def remove_stale_temporaries(folder: Path, rested_s: float = 0) -> int:
+    """Remove what `stale_temporaries` lists; only the holder of the library's lock may call this."""
+    stale = stale_temporaries(folder, rested_s)
     for path in stale:
         path.unlink()
     return len(stale)

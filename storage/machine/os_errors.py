@@ -3,7 +3,6 @@
 import errno
 import os
 import resource
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,16 @@ from pathlib import Path
 from imgrec.storage.errors import ImgrecError, MachineError
 from imgrec.storage.machine.pool import WorkerDiedError
 
-# https://sqlite.org/rescode.html
+# https://sqlite.org/rescode.html, as numbers, since the jobs of a cluster do without sqlite3
+_CANTOPEN = 14
 _OF_SQLITE = {
-    sqlite3.SQLITE_BUSY: errno.EBUSY,
-    sqlite3.SQLITE_LOCKED: errno.EBUSY,
-    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,  # no room for the write-ahead log's index
-    sqlite3.SQLITE_IOERR: errno.EIO,
+    5: errno.EBUSY,  # SQLITE_BUSY
+    6: errno.EBUSY,  # SQLITE_LOCKED
+    7: errno.ENOMEM,  # SQLITE_NOMEM
+    8: errno.EROFS,  # SQLITE_READONLY
+    10: errno.EIO,  # SQLITE_IOERR
+    13: errno.ENOSPC,  # SQLITE_FULL
+    10 | 19 << 8: errno.ENOSPC,  # SQLITE_IOERR_SHMSIZE: no room for the write-ahead log's index
 }
 # FAISS and Arrow only carry them in the text of another error.
 _IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
@@ -38,9 +38,9 @@ def errno_of(error: BaseException) -> int | None:
         return _why_not_opened(1) or error.errno
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0)
-        if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        if code & 0xFF == _CANTOPEN:
             return _why_not_opened(_FILES_OF_SQLITE)
         return _OF_SQLITE.get(code) or _OF_SQLITE.get(code & 0xFF)
     if isinstance(error, OSError | RuntimeError):
@@ -64,7 +64,7 @@ def explaining(library: Path) -> Iterator[None]:
         yield
     except ImgrecError:
         raise
-    except (OSError, MemoryError, RuntimeError, sqlite3.Error) as error:
+    except Exception as error:
         line = explain(error, library)
         if line is None:
             raise

@@ -1,7 +1,6 @@
 """Symbolic links that a walk follows: kept until all folders that are really there are walked."""
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,8 @@ class Links:
     """
 
     def __init__(self) -> None:
+        import sqlite3  # here, since the jobs of a cluster import this file, and do without
+
         self._connection = sqlite3.connect("", isolation_level=None)
         run = self._connection.execute
         run("PRAGMA journal_mode = OFF")

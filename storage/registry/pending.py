@@ -21,17 +21,22 @@ class PendingGroup(NamedTuple):
 
 
 def list_pending(
-    registry: Registry, fingerprints: Mapping[str, str], left_alone: Collection[str] = ()
+    registry: Registry,
+    fingerprints: Mapping[str, str],
+    left_alone: Collection[str] = (),
+    under_way: Mapping[str, Collection[bytes]] | None = None,
 ) -> list[PendingGroup]:
     """Put the contents that wait for vectors of these fingerprints (by modality) into a temporary list, but for those
     whose files are all in roots that are `left_alone`.
 
-    Groups contents by what they wait for, so that one decode serves all of it; inside a group they come in the
-    order of image ids. The list stays as it is while vectors come in.
+    Contents that are `under_way` in a modality do not wait for it. Groups contents by what they wait for, so that one
+    decode serves all of it; inside a group they come in the order of image ids. The list stays as it is while vectors
+    come in.
     """
     run = registry.connection.execute
     run("CREATE TEMP TABLE IF NOT EXISTS pending (position INTEGER PRIMARY KEY, image_id INTEGER, waiting INTEGER)")
     run("DELETE FROM temp.pending")
+    _note_under_way(registry, fingerprints, under_way or {})
     if not fingerprints:
         return []
     track(registry, fingerprints)
@@ -43,7 +48,9 @@ def list_pending(
     run(
         f"""INSERT INTO temp.pending (image_id, waiting)
             SELECT min(id), waiting FROM (
-                SELECT id, content_hash, {waiting} AS waiting
+                SELECT id, content_hash,
+                       ({waiting}) & ~coalesce((SELECT mask FROM temp.under_way WHERE content = content_hash), 0)
+                           AS waiting
                 FROM touched CROSS JOIN images ON images.id = touched.image_id
                 WHERE {LIVE} AND content_hash IS NOT NULL AND {readable} LIMIT -1)
             WHERE waiting > 0 GROUP BY content_hash ORDER BY waiting, 1""",
@@ -54,6 +61,19 @@ def list_pending(
         PendingGroup(tuple(name for bit, name in enumerate(fingerprints) if mask >> bit & 1), start, count)
         for mask, start, count in groups
     ]
+
+
+def _note_under_way(
+    registry: Registry, fingerprints: Mapping[str, str], under_way: Mapping[str, Collection[bytes]]
+) -> None:
+    run = registry.connection
+    run.execute("CREATE TEMP TABLE IF NOT EXISTS under_way (content BLOB PRIMARY KEY, mask INTEGER) WITHOUT ROWID")
+    run.execute("DELETE FROM temp.under_way")
+    for bit, modality in enumerate(fingerprints):
+        run.executemany(
+            "INSERT INTO temp.under_way VALUES (?, ?) ON CONFLICT DO UPDATE SET mask = mask | excluded.mask",
+            ((content, 1 << bit) for content in under_way.get(modality, ())),
+        )
 
 
 def read_pending(registry: Registry, start: int, count: int) -> list[Pending]:

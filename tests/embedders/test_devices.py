@@ -90,12 +90,10 @@ def test_it_is_said_before_any_image_is_decoded(tmp_path: Path, monkeypatch: pyt
     write_photos(tmp_path / "photos", 3)
     fingerprints = {"efficientnet": create_embedder("efficientnet", {"decode_min_side": 448}).spec.fingerprint}
     pending = scan(tmp_path / "photos")
-    path = write_chunk(
-        tmp_path, pending, fingerprints=fingerprints, vector_settings={"decode_min_side": 448}, device="cuda:0"
-    )
+    path = write_chunk(tmp_path, pending, fingerprints=fingerprints, vector_settings={"decode_min_side": 448})
     executor = InProcess()
     with pytest.raises(DeviceError, match="device = cuda:0"):
-        embed_chunk(path, executor, 1)
+        embed_chunk(path, executor, 1, Machine(device="cuda:0"))
     assert executor.calls == 0
 
 
@@ -233,7 +231,7 @@ def test_a_batch_that_cannot_be_sent_is_halved() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return batch
 
-    finished = list(ForwardStage({"small": Full()}, 4, Machine()).finish([part(1, 2, 3), part(4, 5)]))
+    finished = list(ForwardStage({"small": Full()}, Machine(model_batch_size=4)).finish([part(1, 2, 3), part(4, 5)]))
     assert numbers_of(finished) == [[1, 2, 3], [4, 5]]
 
 
@@ -241,7 +239,7 @@ def test_two_chunks_share_one_model() -> None:
     efficientnet._network.cache_clear()
 
     def begin() -> None:
-        ForwardStage({"efficientnet": EfficientNetEmbedder(448)}, 8, Machine(device="cpu"))
+        ForwardStage({"efficientnet": EfficientNetEmbedder(448)}, Machine(device="cpu", model_batch_size=8))
 
     threads = [threading.Thread(target=begin) for _ in range(2)]
     for thread in threads:

@@ -253,12 +253,12 @@ def test_a_real_model_and_real_workers_make_what_it_makes_alone(
     embedder.load(machine)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
     path = write_chunk(
-        tmp_path, pending, fingerprints={"color": COLOR, "dreamsim": embedder.spec.fingerprint}, device="cpu",
-        models_root=str(machine.models_root), model_batch_size=batch_size,
+        tmp_path, pending, fingerprints={"color": COLOR, "dreamsim": embedder.spec.fingerprint},
         vector_settings={**SETTINGS, "dreamsim_type": card},
     )  # fmt: skip
     with WorkerPool(2, preload=["imgrec.embedders.work.worker"]) as pool:
-        assert embed_chunk(path, pool, 2).embedded == IMAGES_PER_PART + 3
+        on = Machine(machine.models_root, "cpu", batch_size)
+        assert embed_chunk(path, pool, 2, on).embedded == IMAGES_PER_PART + 3
     (shard,) = [read_shard(found) for found in list_shards(tmp_path / "shards", embedder.spec.fingerprint)]
     pictures = [decode(photo.read_bytes(), 64, 1) for photo in sorted((tmp_path / "photos").iterdir())]
     assert np.abs(shard.vectors - embedder.embed(pictures)).max() <= 1e-5

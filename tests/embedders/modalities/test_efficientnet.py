@@ -255,9 +255,9 @@ def test_a_real_model_and_real_workers_make_what_it_makes_alone(tmp_path: Path, 
     embedder = EfficientNetEmbedder(64)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
     both = {"color": COLOR, "efficientnet": embedder.spec.fingerprint}
-    path = write_chunk(tmp_path, pending, fingerprints=both, model_batch_size=batch_size)
+    path = write_chunk(tmp_path, pending, fingerprints=both)
     with WorkerPool(2, preload=["imgrec.embedders.work.worker"]) as pool:
-        assert embed_chunk(path, pool, 2).embedded == IMAGES_PER_PART + 3
+        assert embed_chunk(path, pool, 2, Machine(model_batch_size=batch_size)).embedded == IMAGES_PER_PART + 3
     (shard,) = [read_shard(found) for found in list_shards(tmp_path / "shards", embedder.spec.fingerprint)]
     pictures = [decode(photo.read_bytes(), 64, 1) for photo in sorted((tmp_path / "photos").iterdir())]
     assert np.abs(shard.vectors - embedder.embed(pictures)).max() <= 1e-5

@@ -253,16 +253,9 @@ def test_a_real_model_and_real_workers_make_what_it_makes_alone(tmp_path: Path, 
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
     settings = {"bins": [4, 4, 4], "decode_min_side": 224, "sift_model": "default", "openclip_model": stored.card}
     both = {name: create_embedder(name, settings).spec.fingerprint for name in ("color", "openclip")}
-    path = write_chunk(
-        tmp_path,
-        pending,
-        fingerprints=both,
-        models_root=str(stored.folder.parent),
-        device="cpu",
-        vector_settings=settings,
-    )
+    path = write_chunk(tmp_path, pending, fingerprints=both, vector_settings=settings)
     with WorkerPool(2, preload=["imgrec.embedders.work.worker"]) as pool:
-        assert embed_chunk(path, pool, 2).embedded == IMAGES_PER_PART + 3
+        assert embed_chunk(path, pool, 2, Machine(stored.folder.parent, "cpu")).embedded == IMAGES_PER_PART + 3
     (shard,) = [read_shard(found) for found in list_shards(tmp_path / "shards", embedder.spec.fingerprint)]
     pictures = [decode(photo.read_bytes(), 224, 1) for photo in sorted((tmp_path / "photos").iterdir())]
     assert np.abs(shard.vectors - embedder.embed(pictures)).max() <= 1e-5

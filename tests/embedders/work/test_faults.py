@@ -214,7 +214,9 @@ def test_a_model_that_fails_on_every_picture_ends_the_chunk(
 def test_a_batch_is_halved_until_the_picture_is_found() -> None:
     embedder = FragileModel(in_forward=raising(RuntimeError("odd")))
     groups = [tuple(range(10, 20)), (20, BAD, 21), tuple(range(22, 25))]
-    finished = list(ForwardStage({"small": embedder}, 16, Machine()).finish(part(*group) for group in groups))
+    finished = list(
+        ForwardStage({"small": embedder}, Machine(model_batch_size=16)).finish(part(*group) for group in groups)
+    )
     assert [one.taken("small") for one in finished] == [
         [bytes([number]) for number in group if number != BAD] for group in groups
     ]

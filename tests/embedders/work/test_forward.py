@@ -73,7 +73,9 @@ def numbers_of(parts: list[Part]) -> list[list[int]]:
 def test_every_image_gets_its_own_vector(batch_size: int) -> None:
     embedder = SmallDevice(holds=100)
     groups = [(1, 2, 3), (), (4,), (5, 6), (), (8, 9, 10), (11,)]
-    finished = list(ForwardStage({"small": embedder}, batch_size, Machine()).finish(part(*group) for group in groups))
+    finished = list(
+        ForwardStage({"small": embedder}, Machine(model_batch_size=batch_size)).finish(part(*group) for group in groups)
+    )
     assert numbers_of(finished) == [list(group) for group in groups]
     assert [one.content_hashes for one in finished] == [part(*group).content_hashes for group in groups]
     assert all(one.rows["small"].dtype == np.float32 for one in finished)
@@ -85,7 +87,9 @@ def test_every_image_gets_its_own_vector(batch_size: int) -> None:
 def test_a_device_that_is_too_small_gets_smaller_batches(caplog: pytest.LogCaptureFixture) -> None:
     embedder = SmallDevice(holds=MEMORY)
     finished = list(
-        ForwardStage({"small": embedder}, 16, Machine()).finish(part(*range(n, n + 8)) for n in (10, 20, 30, 40))
+        ForwardStage({"small": embedder}, Machine(model_batch_size=16)).finish(
+            part(*range(n, n + 8)) for n in (10, 20, 30, 40)
+        )
     )
     assert numbers_of(finished) == [list(range(n, n + 8)) for n in (10, 20, 30, 40)]
     assert embedder.batches[-8:] == [2] * 8
@@ -104,23 +108,25 @@ def test_two_batches_that_find_a_device_too_small_do_so_one_after_the_other(
         warn(*words)
 
     monkeypatch.setattr(forward.logger, "warning", warn_slowly)
-    stage = ForwardStage({"small": SmallDevice(holds=MEMORY)}, 16, Machine())
+    stage = ForwardStage({"small": SmallDevice(holds=MEMORY)}, Machine(model_batch_size=16))
     assert len(list(stage.finish(part(*range(n, n + 8)) for n in (10, 20, 30, 40)))) == 4
     assert [message.split("going on with ")[1].split()[0] for message in caplog.messages] == ["8", "4", "2"]
 
 
 def test_the_next_chunk_knows_what_a_device_holds() -> None:
-    list(ForwardStage({"small": SmallDevice(holds=MEMORY)}, 16, Machine()).finish([part(*range(16))]))
+    list(ForwardStage({"small": SmallDevice(holds=MEMORY)}, Machine(model_batch_size=16)).finish([part(*range(16))]))
     later = SmallDevice(holds=MEMORY)
-    assert numbers_of(list(ForwardStage({"small": later}, 16, Machine()).finish([part(1, 2, 3, 4)]))) == [[1, 2, 3, 4]]
+    assert numbers_of(
+        list(ForwardStage({"small": later}, Machine(model_batch_size=16)).finish([part(1, 2, 3, 4)]))
+    ) == [[1, 2, 3, 4]]
     assert later.batches == [2, 2]
     elsewhere = SmallDevice(holds=16)
-    list(ForwardStage({"small": elsewhere}, 16, Machine(device="cuda:1")).finish([part(*range(16))]))
+    list(ForwardStage({"small": elsewhere}, Machine(device="cuda:1", model_batch_size=16)).finish([part(*range(16))]))
     assert elsewhere.batches == [16]
 
 
 def test_a_device_that_holds_not_one_image_ends_the_chunk() -> None:
-    stage = ForwardStage({"small": SmallDevice(holds=0)}, 4, Machine())
+    stage = ForwardStage({"small": SmallDevice(holds=0)}, Machine(model_batch_size=4))
     with pytest.raises(DeviceMemoryError, match=r"^small: the device's memory is used up: end what else runs there"):
         list(stage.finish([part(1, 2)]))
 
@@ -166,14 +172,14 @@ def test_a_full_device_is_known_by_what_it_says(said: str, is_memory: bool) -> N
                 raise RuntimeError(said)
             super().load(machine)
 
-    stage = ForwardStage({"small": Full()}, 4, Machine())
+    stage = ForwardStage({"small": Full()}, Machine(model_batch_size=4))
     if is_memory:
         assert numbers_of(list(stage.finish([part(1, 2, 3, 4)]))) == [[1, 2, 3, 4]]
     else:
         with pytest.raises(RuntimeError, match="illegal memory access"):
             list(stage.finish([part(1, 2, 3, 4)]))
     with pytest.raises(DeviceMemoryError if is_memory else RuntimeError):
-        ForwardStage({"small": Full()}, 4, Machine(device="cuda:7"))
+        ForwardStage({"small": Full()}, Machine(device="cuda:7", model_batch_size=4))
 
 
 def test_only_one_model_runs_at_a_time() -> None:
@@ -187,7 +193,7 @@ def test_only_one_model_runs_at_a_time() -> None:
             Counting.running -= 1
             return super().forward(batch)
 
-    stages = [ForwardStage({"small": Counting(holds=9)}, 1, Machine()) for _ in range(3)]
+    stages = [ForwardStage({"small": Counting(holds=9)}, Machine(model_batch_size=1)) for _ in range(3)]
     threads = [threading.Thread(target=lambda s=stage: list(s.finish([part(1, 2, 3)]))) for stage in stages]
     for thread in threads:
         thread.start()
@@ -210,12 +216,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> SmallDevice:
     return embedder
 
 
-def chunk_of(home: Path, count: int, batch_size: int = 32) -> Path:
+def chunk_of(home: Path, count: int) -> Path:
     """A chunk of small pictures, and one more of which the model makes NaN."""
     write_photos(home / "photos", count)
     Image.fromarray(np.full((4, 4, 3), 7, np.uint8)).save(home / "photos" / "seven.png")
     both = {"color": COLOR, "small": SmallDevice.spec.fingerprint}
-    return write_chunk(home, scan(home / "photos"), fingerprints=both, model_batch_size=batch_size)
+    return write_chunk(home, scan(home / "photos"), fingerprints=both)
 
 
 @pytest.mark.usefixtures("small")
@@ -259,8 +265,8 @@ def test_workers_go_on_decoding_for_the_next_forward_pass(tmp_path: Path, small:
 
     small.forward = forward  # type: ignore[method-assign] # watched
     count = 16 * IMAGES_PER_PART
-    path = chunk_of(tmp_path, count - 1, batch_size=2 * IMAGES_PER_PART)
-    assert embed_chunk(path, executor, 1).embedded == count
+    machine = Machine(model_batch_size=2 * IMAGES_PER_PART)
+    assert embed_chunk(chunk_of(tmp_path, count - 1), executor, 1, machine).embedded == count
     # A pass takes two parts, and two more wait for theirs; meanwhile three are decoded, and no more.
     assert (parts_begun[0], len(parts_begun)) == (7, 8)
 
@@ -278,7 +284,7 @@ def test_the_next_batch_is_sent_while_one_is_computed() -> None:
                 _wait_until(lambda: len(Sending.sent) == 2)
             return super().forward(batch)
 
-    stage = ForwardStage({"small": Sending(holds=2)}, 2, Machine())
+    stage = ForwardStage({"small": Sending(holds=2)}, Machine(model_batch_size=2))
     finished = list(stage.finish([part(1, 2), part(3, 4), part(5)]))
     assert numbers_of(finished) == [[1, 2], [3, 4], [5]]
     assert Sending.sent == [2, 2, 1]

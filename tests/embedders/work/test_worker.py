@@ -166,7 +166,7 @@ def test_every_image_gets_the_vector_of_its_pixels(tmp_path: Path, pool: WorkerP
     heard: list[int] = []
     path = write_chunk(tmp_path, pending)
     assert not is_embedded(path)
-    outcome = embed_chunk(path, pool, 4, heard.append)
+    outcome = embed_chunk(path, pool, 4, on_images=heard.append)
     assert (outcome.embedded, outcome.failed, outcome.changed) == (len(pending), 0, ())
     assert heard == [IMAGES_PER_PART, IMAGES_PER_PART, 3]
     assert is_embedded(path)
