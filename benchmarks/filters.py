@@ -16,8 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import PARAMETERS, Metric, report, timed, vector_library, wants_quick
-from imgrec.conf.settings import Settings
+from benchmarks.harness import DEFAULTS, PARAMETERS, Metric, report, timed, vector_library, wants_quick
 from imgrec.embedders.catalogue import create_embedders
 from imgrec.search import Filter, Searcher
 from imgrec.search.fusion import index_members
@@ -39,7 +38,7 @@ def build(library: Library) -> None:
     members = index_members("efficientnet", {name: embedder.spec for name, embedder in embedders.items()})
     with Registry.open_for_writing(library.registry_path) as registry:
         folder = IndexFolder(library.indexes_dir, "efficientnet")
-        update_index(registry, library.shards_dir, folder, members, Settings().vector_settings(), PARAMETERS)
+        update_index(registry, library.shards_dir, folder, members, DEFAULTS.vector_settings(), PARAMETERS)
 
 
 def exact(rows: Vectors, queries: Vectors) -> Vectors:

@@ -160,10 +160,12 @@ def _search_narrowed(narrowed: _Narrowed, queries: Vectors, k: int, ef: int) -> 
     opened = narrowed.opened
     if narrowed.few is not None:
         return _with_ids(opened, *_search_rows(opened, narrowed.few, queries, k))
-    asked = min(2 * k, narrowed.count)
-    parameters = _search_parameters(opened, max(ef, asked))
-    scores, offsets = opened.segment.index.search(queries, asked, params=parameters)
-    # Where those that are like a query are left out, the graph gives up among them, with few that are not, or none.
+    # The fewer are left, the more of a graph's candidates are left out.
+    candidates = round(max(ef, 2 * k) / np.sqrt(narrowed.count / opened.segment.index.ntotal))
+    asked = min(candidates // 2, narrowed.count)
+    scores, offsets = opened.segment.index.search(queries, asked, params=_search_parameters(opened, candidates))
+    # Where those that are like a query are left out, the graph goes about among them and finds few that are not. Were
+    # it near the right ones, it would find more than are asked for.
     lost = np.flatnonzero(offsets[:, -1] < 0)
     scores, offsets = _columns(scores, k, -np.inf), _columns(offsets, k, -1)
     if len(lost):
