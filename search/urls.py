@@ -50,6 +50,8 @@ def fetch(url: str, allow_private: bool = False) -> Fetched:
         with opener.open(request, timeout=TIMEOUT_S) as response:
             return Fetched(url, _read(response, end))
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise QueryError(f"query {url!r} cannot be fetched: {' '.join(str(reason).split())}") from error
 
@@ -74,6 +76,7 @@ class _FewRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *given: Any) -> urllib.request.Request | None:
         if not is_url(given[-1]):
+            given[1].close()  # the answer that says so
             raise ValueError(f"it leads to {given[-1]!r}, which is neither http nor https")
         return super().redirect_request(*given)
 
