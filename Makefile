@@ -60,7 +60,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan registry memory index search; do \
+	@for name in ingest embed rescan registry memory index search filters; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:
