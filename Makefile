@@ -60,7 +60,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan registry memory index search filters; do \
+	@for name in ingest embed rescan registry memory index search filters queries; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:

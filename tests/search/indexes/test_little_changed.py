@@ -30,7 +30,8 @@ SETTINGS = {"bins": [2, 2, 2], "decode_min_side": 64, "sift_model": "default"}
 # What reads the rows of all images or vectors; a count may read an index; failed images are few, and so
 # are those whose header nobody has read.
 _READS_ALL = re.compile(
-    r"SCAN (images|i|copy|\w+_vectors|vector_failures|failure|index_rows)\b(?!.* (COVERING INDEX|INDEX images_(failed|unread)))"
+    r"SCAN (images|i|copy|\w+_vectors|vector_failures|failure|index_rows)\b"
+    r"(?!.* (COVERING INDEX|INDEX images_(failed|unread)))"
 )
 
 
