@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from imgrec.flows.cli.console import complain
+from imgrec.search.errors import QueryError
+from imgrec.search.urls import fetch, is_url
 from imgrec.storage.photos.paths import printable
 from imgrec.storage.photos.walk import Walking, WalkReport, walk_photos
 
@@ -17,19 +19,23 @@ if TYPE_CHECKING:
     from imgrec.search.pictures import Picture
 
 STDIN = "-"
+PUBLIC, ANY = "public", "any"
 
 
 class QueryFiles:
     """Yields the pictures that arguments mean, as they are found; what means none is told, and counts as `failed`."""
 
-    def __init__(self, arguments: Iterable[str]) -> None:
+    def __init__(self, arguments: Iterable[str], urls: str | None = None) -> None:
         self._arguments = arguments
+        self._urls = urls
         self.failed = False
 
     def __iter__(self) -> Iterator[Picture]:
         for argument in self._arguments:
             if argument == STDIN:
                 yield sys.stdin.buffer
+            elif is_url(argument):
+                yield from self._fetched(argument)
             elif (folder := Path(argument).expanduser()).is_dir():
                 yield from self._told(argument, _photos_below(folder), "no photos below this folder")
             elif has_magic(argument) and not folder.exists():
@@ -38,6 +44,15 @@ class QueryFiles:
                 yield from self._told(argument, files, "no file matches this pattern")
             else:
                 yield argument
+
+    def _fetched(self, url: str) -> Iterator[Picture]:
+        try:
+            if self._urls is None:
+                raise QueryError(f"query {url!r}: nothing is fetched from the web unless --urls says so")
+            yield fetch(url, allow_private=self._urls == ANY)
+        except QueryError as error:
+            complain(str(error))
+            self.failed = True
 
     def _told(self, argument: str, files: Iterable[str], nothing: str) -> Iterator[str]:
         some = False

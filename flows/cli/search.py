@@ -24,6 +24,11 @@ from imgrec.flows.cli.options import json_option, library_option, settings_optio
     help="Also the queries in this file, one a line; - is standard input.",
 )
 @click.option("-0", "--null", "nul", is_flag=True, help="NUL bytes end the queries of --files-from, not lines.")
+@click.option(
+    "--urls",
+    type=click.Choice(["public", "any"]),
+    help="Fetch a QUERY that begins with http:// or https://, from public addresses only or from any.",
+)
 @click.option("--text", "texts", multiple=True, metavar="WORDS", help="Words that describe a photo; may be repeated.")
 @click.option("--image", "images", multiple=True, metavar="PICTURE",
               help="A picture that is mixed with the words; may be repeated.")  # fmt: skip
@@ -50,6 +55,7 @@ def search(
     queries: tuple[str, ...],
     files_from: IO[bytes] | None,
     nul: bool,
+    urls: str | None,
     texts: tuple[str, ...],
     images: tuple[str, ...],
     minus: tuple[str, ...],
@@ -115,7 +121,7 @@ def search(
     if bool(terms) == bool(queries or files_from):
         raise click.UsageError("give pictures to search one by one, or one mixture of --text, --image and --minus")
     limits, for_text = chosen.limits(), any(term.is_text for term in terms)
-    pictures = QueryFiles(chain(queries, listed(files_from, nul) if files_from else ()))
+    pictures = QueryFiles(chain(queries, listed(files_from, nul) if files_from else ()), urls)
     shown: list[Any] = []
     with (
         Searcher(chosen.library, index, ef, **limits, machine=machine, for_text=for_text) as searcher,

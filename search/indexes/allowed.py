@@ -39,10 +39,13 @@ class Part:
         if self.count < EXACT_BELOW * opened.rows:
             found = self._compare(queries, k) if opened.has_rows else _nothing(len(queries), k)
             return with_ids(self.segment, self.dead, *found)
-        asked = min(2 * k, self.count)
+        # The fewer are left, the more of a graph's candidates are left out.
+        candidates = round(max(ef_search, 2 * k) / (self.count / opened.rows) ** 0.5)
+        asked = min(candidates // 2, self.count)
         selector = faiss.IDSelectorBitmap(opened.rows, faiss.swig_ptr(self.bitmap))
-        scores, offsets = opened.search(queries, asked, opened.parameters(asked, max(ef_search, asked), selector))
-        # Where those that are like a query are left out, a graph gives up among them, with few that are not, or none.
+        scores, offsets = opened.search(queries, asked, opened.parameters(asked, candidates, selector))
+        # Where those that are like a query are left out, a graph goes about among them and finds few that are not. Were
+        # it near the right ones, it would find more than are asked for.
         lost = np.flatnonzero(offsets[:, -1] < 0)
         scores, offsets = _columns(scores, k, -np.inf), _columns(offsets, k, NO_ROW)
         if len(lost) and opened.has_rows:
