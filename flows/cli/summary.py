@@ -103,6 +103,10 @@ def _print_indexes(indexes: Mapping[str, IndexReport], verbose: bool) -> None:
     for name, built in indexes.items():
         manifest = built.manifest
         row = (name, built.action, manifest.kind, f"{manifest.live:,}", size_of(built.bytes))
-        kind = f"ef_search {manifest.ef_search:,}; {manifest.why}"
-        rows.append((*row, score_of(built.recall), f"{built.build_s:.1f} s", *([kind] if verbose else [])))
-    print_lines("Indexes", [*columns, *([Column("why this kind")] if verbose else [])], rows)
+        rows.append((*row, score_of(built.recall), f"{built.build_s:.1f} s"))
+    print_lines("Indexes", columns, rows)
+    for name, built in indexes.items() if verbose else ():
+        manifest = built.manifest
+        plain_console().print(
+            f"{name}: {manifest.kind}, ef_search {manifest.ef_search:,}; {manifest.why}", soft_wrap=True
+        )
