@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from imgrec.embedders.work.worker import IMAGES_PER_PART
 from tests.cluster.conftest import Cluster, wait_until
 from tests.cluster.moods import A_JOB, PHOTOS, Moods
 
@@ -40,7 +39,8 @@ def test_a_job_whose_process_is_killed_is_submitted_again(moods: Moods) -> None:
 
 
 def test_a_job_that_somebody_cancels_is_told_and_the_other_goes_on(cluster: Cluster, moods: Moods) -> None:
-    """It writes a last part, which is not computed again."""
+    """None of its pictures is computed a third time; that its last part is kept is for tests/embedders/work to say,
+    since it may be ended before it has one."""
     moods.set("seconds", 1)
     driver = moods.ingest()
     moods.wait_for_computed(2 * A_JOB - 3)
@@ -55,7 +55,8 @@ def test_a_job_that_somebody_cancels_is_told_and_the_other_goes_on(cluster: Clus
     assert re.search(rf"imgrec: error: job {victim} on node\d ended as CANCELLED", said.splitlines()[-1]), said
     assert moods.outcomes() == (A_JOB, [])
     assert_complete(moods, *moods.ingest().end())
-    assert sum(moods.computed().values()) <= PHOTOS + A_JOB - IMAGES_PER_PART
+    assert max(moods.computed().values()) <= 2
+    assert sum(moods.computed().values()) <= PHOTOS + A_JOB
 
 
 def test_a_job_that_waits_for_somebody_is_told_and_may_be_cancelled(
