@@ -56,7 +56,7 @@ test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow
 
 test-slurm: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m slurm tests/cluster
+	@$(BIN)/python -m pytest -q -m slurm tests/cluster $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check .
