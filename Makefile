@@ -50,10 +50,10 @@ demo: $(LIGHT)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow and not slurm' -n auto --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -m 'not slow and not slurm' -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-slurm: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slurm tests/cluster $(ARGS)

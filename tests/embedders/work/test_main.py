@@ -8,14 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from imgrec.embedders.errors import ChunkRefusedError
 from imgrec.embedders.work.__main__ import main
 from imgrec.embedders.work.keeping import Keeper, parts_folder
 from imgrec.embedders.work.outcome import outcome_path, read_outcome
 from imgrec.embedders.work.worker import is_embedded
+from imgrec.storage.photos.pending import Pending
 from imgrec.storage.shards import read_shard
-from tests.embedders.work.test_worker import write_chunk, write_photos
+from tests.embedders.work.test_worker import scan, write_chunk, write_photos
 
 # Nothing of these may be needed on a node, nor anybody be called from there.
 NEVER = ("prefect", "mlflow", "sqlite3", "imgrec.conf.settings", "imgrec.storage.registry", "imgrec.search")
@@ -46,15 +48,25 @@ def test_the_module_embeds_a_chunk_and_leaves_an_outcome(tmp_path: Path) -> None
     assert [len(read_shard(shard).content_hashes) for shard in outcome.shards] == [3]
 
 
+def write_slow_photos(folder: Path, count: int) -> list[Pending]:
+    """Write pictures that keep one worker busy for far longer than a test takes to look (some 20 s for 4,000)."""
+    folder.mkdir()
+    Image.new("RGB", (1_000, 1_000), "teal").save(folder / "0.png")
+    picture = (folder / "0.png").read_bytes()
+    for number in range(1, count):
+        (folder / f"{number}.png").write_bytes(picture + str(number).encode())
+    return scan(folder)
+
+
 def test_asked_to_end_it_keeps_what_is_done(tmp_path: Path) -> None:
-    path = write_chunk(tmp_path, write_photos(tmp_path / "photos", 4_000))
+    path = write_chunk(tmp_path, write_slow_photos(tmp_path / "photos", 4_000))
     command = [sys.executable, "-m", "imgrec.embedders.work", str(path), "--workers=1", "--device=cpu"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as job:
         end = time.monotonic() + 60
         while not (before := len(Keeper(path).done)):
             assert time.monotonic() < end, "no part is kept"
             time.sleep(0.05)
-        time.sleep(0.3)
+        time.sleep(0.3)  # more is done, and not kept yet
         job.send_signal(signal.SIGTERM)
         assert job.wait(20) == 143
     assert not outcome_path(path).exists()
