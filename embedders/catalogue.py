@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.embedders.base import Embedder
+from imgrec.embedders.compression.encoder import read_encoder
 from imgrec.embedders.devices import FLOAT32
 from imgrec.embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from imgrec.embedders.modalities.color import ColorEmbedder
+from imgrec.embedders.modalities.compressed import ENCODERS, CompressedEmbedder, encoder_files
 from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
 from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME, EfficientNetEmbedder
 from imgrec.embedders.modalities.openclip import OpenClipEmbedder
@@ -18,6 +20,7 @@ from imgrec.embedders.modalities.sift import SiftEmbedder
 from imgrec.embedders.modalities.sift_codebook import DEFAULT, model_path, read_model
 from imgrec.embedders.models.dreamsim_types import PREFIX
 from imgrec.embedders.models.store import StoredModel, find_model
+from imgrec.storage.names import source_of
 from imgrec.storage.photos.profiles import IGNORED, profiles_of
 
 # From a library's vector settings and its folder of models (None outside of a library).
@@ -43,6 +46,8 @@ WITHOUT_CHOICE: Mapping[str, Any] = {
     "cpu_runtime": ONNX_RUNTIME,
     "icc_profiles": IGNORED,
 }
+# What the files in a library's folder of models are called.
+MODEL_PATTERNS = ("*.npz", "*.safetensors")
 # Where installed packages name theirs: modality = "module:factory" (https://packaging.python.org/specifications/entry-points).
 ENTRY_POINTS = "imgrec.embedders"
 
@@ -57,6 +62,10 @@ def create_embedder(modality: str, vector_settings: Mapping[str, Any], models_di
         ModelFileError: learnt weights are missing or damaged.
     """
     check_modality(modality)
+    source = source_of(modality)
+    if source is not None and modality not in _installed():
+        made = create_embedder(source, vector_settings, models_dir)
+        return CompressedEmbedder.from_settings(modality, made, vector_settings, models_dir)
     factory: Factory = EMBEDDERS[modality] if modality in EMBEDDERS else _load(_installed()[modality])
     embedder = factory(vector_settings, models_dir)
     if embedder.spec.name != modality:  # by which tables, shards and indexes are called
@@ -75,7 +84,7 @@ def check_modality(modality: str) -> None:
         DuplicateEmbedderError: there are two.
     """
     known = {*EMBEDDERS, *_installed()}
-    if modality not in known:
+    if modality not in known and source_of(modality) not in known:
         there = ", ".join(sorted(known))
         raise UnknownEmbedderError(
             f"no modality {modality!r}: there are {there}; if another package brought it, install that package"
@@ -112,7 +121,8 @@ def check_stored_models(modalities: Iterable[str], vector_settings: Mapping[str,
 def model_files(vector_settings: Mapping[str, Any], models_dir: Path) -> list[Path]:
     """The files in a library's folder of models that these settings need."""
     sift = vector_settings.get("sift_model", DEFAULT)
-    return [] if sift == DEFAULT else [model_path(models_dir, sift)]
+    codebooks = [] if sift == DEFAULT else [model_path(models_dir, sift)]
+    return [*codebooks, *encoder_files(vector_settings, models_dir)]
 
 
 def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
@@ -121,8 +131,10 @@ def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
     Raises:
         ModelFileError: one is missing or damaged.
     """
-    for path in model_files(vector_settings, models_dir):
-        read_model(path, vector_settings["sift_model"])
+    if (sift := vector_settings.get("sift_model", DEFAULT)) != DEFAULT:
+        read_model(model_path(models_dir, sift), sift)
+    for digest in vector_settings.get(ENCODERS, {}).values():
+        read_encoder(models_dir, digest)
 
 
 def _load(point: EntryPoint) -> Factory:

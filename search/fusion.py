@@ -9,6 +9,7 @@ from imgrec.search.errors import IndexNotFoundError
 from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.vectors import Vectors
 from imgrec.search.names import canonical_name, combined_name, named_modalities
+from imgrec.storage.names import source_of
 
 # Shares before normalisation, by measurement (docs/decisions/combining-color-and-sift.md, combining-with-a-model.md).
 WEIGHTS = {"color": 0.4, "sift": 0.6}
@@ -42,8 +43,9 @@ def index_members(name: str, specs: Mapping[str, EmbedderSpec]) -> tuple[Member,
 
 
 def default_indexes(modalities: Sequence[str]) -> list[str]:
-    """One index a modality, and their combination."""
-    return [*modalities, combined_name(modalities)] if len(modalities) > 1 else list(modalities)
+    """One index a modality, and their combination; a variant says nothing there that its source does not say."""
+    combined = [modality for modality in modalities if source_of(modality) is None]
+    return [*modalities, combined_name(combined)] if len(combined) > 1 else list(modalities)
 
 
 def indexes_in_step(modalities: Sequence[str], there: Sequence[str], asked: Sequence[str] = ()) -> list[str]:

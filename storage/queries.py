@@ -9,7 +9,7 @@ import pyarrow.dataset
 
 from imgrec.storage.errors import ImgrecError
 from imgrec.storage.library import Library
-from imgrec.storage.names import check_modality
+from imgrec.storage.names import sql_name
 from imgrec.storage.registry.registry import Registry
 from imgrec.storage.shards import list_shards
 from imgrec.storage.tables import image_table
@@ -43,7 +43,7 @@ def run_sql(
     """
     while True:
         shards = {
-            check_modality(modality): list(list_shards(library.shards_dir, fingerprint))
+            sql_name(modality): list(list_shards(library.shards_dir, fingerprint))
             for modality, fingerprint in fingerprints.items()
         }
         try:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from imgrec.embedders.catalogue import create_embedder
+from imgrec.embedders.work.deriving import derive_shards
 from imgrec.search.indexes.layout import IndexFolder, Manifest, Member
 from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.indexes.publishing import publish
@@ -64,6 +66,13 @@ def embed(library_uuid: str, chunk_path: Path, images: int) -> Done:
     """Have a chunk of images embedded, wherever that is done."""
     outcome = current_executor().embed(chunk_path)
     return {"shards": [str(path) for path in outcome.shards], "embedded": outcome.embedded}
+
+
+def derive(library: Library, modality: str) -> int:
+    """Make the vectors of a derived modality that are lacking, from its source's shards; return how many came in."""
+    embedder = create_embedder(modality, library.vector_settings, library.models_dir)
+    with Registry.open_for_writing(library.registry_path) as registry:
+        return derive_shards(registry, library.shards_dir, embedder)
 
 
 def mirror(library: Library, shards: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import traceback
 import click
 
 from imgrec.conf.errors import SettingsError
-from imgrec.flows.cli import care, duplicates, evaluate, explore, ingest, models, reading, search, steps
+from imgrec.flows.cli import care, compress, duplicates, evaluate, explore, ingest, models, reading, search, steps
 from imgrec.flows.cli.console import complain
 from imgrec.flows.cli.exit_codes import DONE, FAILED, INTERRUPTED, WRONG_USAGE
 from imgrec.storage.errors import ImgrecError
@@ -41,7 +41,7 @@ def cli(context: click.Context, verbose: bool) -> None:
 
 for command in (
     ingest.ingest, search.search, duplicates.duplicates, explore.explore, reading.status, reading.failures, reading.sql,
-    steps.scan, steps.embed, steps.index, steps.train, ingest.reembed,
+    steps.scan, steps.embed, steps.index, steps.train, ingest.reembed, compress.compress,
     explore.thumbnails, evaluate.evaluate, care.gc, care.doctor, care.backup, models.models,
 ):  # fmt: skip
     cli.add_command(command)

@@ -13,6 +13,7 @@ import numpy as np
 from imgrec.conf.settings import Settings
 from imgrec.embedders.base import Embedder, LearnedEmbedder
 from imgrec.embedders.catalogue import check_stored_models, create_embedders
+from imgrec.embedders.derived import DerivedEmbedder
 from imgrec.embedders.machine import Machine
 from imgrec.flows.pipeline.libraries import check_device, preview_library
 from imgrec.search.fusion import index_modalities, indexes_in_step
@@ -156,7 +157,8 @@ def _time_pictures(library: Library, max_megapixels: float, decode_timeout_s: fl
         except (OSError, ImageError):
             continue
         for embedder in embedders.values():
-            embedder.prepare(pixels)
+            if not isinstance(embedder, DerivedEmbedder):  # those cost a product of matrices
+                embedder.prepare(pixels)
     return time.perf_counter() - started
 
 
@@ -164,7 +166,7 @@ def _time_models(embedders: Iterable[Embedder], machine: Machine) -> float:
     """Seconds a picture of all forward passes, which have all cores for themselves and cost the same for any."""
     seconds = 0.0
     for embedder in embedders:
-        if isinstance(embedder, LearnedEmbedder):
+        if isinstance(embedder, LearnedEmbedder) and not isinstance(embedder, DerivedEmbedder):
             batch = np.stack([embedder.prepare(np.zeros((8, 8, 3), np.uint8))] * FORWARD_SAMPLE)
             embedder.load(machine)
             embedder.forward(embedder.send(batch[:1]))  # the first one starts threads

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 
+from imgrec.embedders.derived import DerivedEmbedder
 from imgrec.flows.pipeline.chunks import contents_of, divide, write_chunks
 from imgrec.flows.pipeline.embedding import embed_chunks
 from imgrec.flows.pipeline.plans import plan_indexes
@@ -54,7 +55,13 @@ def embed_stage(run: Run, modalities: Sequence[str] | None = None, left_alone: C
         fingerprints = {name: run.fingerprints[name] for name in modalities or run.specs}
         for modality, fingerprint in fingerprints.items():
             run.registry.copy_vectors(modality, fingerprint)
-        embedded = _embed_pending(run, fingerprints, left_alone, leftovers)
+        of_pictures = {
+            name: found for name, found in fingerprints.items() if not isinstance(run.embedders[name], DerivedEmbedder)
+        }
+        embedded = _embed_pending(run, of_pictures, left_alone, leftovers)
+        for name in [name for name in fingerprints if name not in of_pictures]:
+            if list_pending(run.registry, {name: fingerprints[name]}, left_alone):
+                run.calls.call(steps.derive, run.library, name)
         for modality, fingerprint in fingerprints.items():
             if wants_merge(run.registry, fingerprint):
                 run.calls.call(steps.merge, run.library, modality, fingerprint)

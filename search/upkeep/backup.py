@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imgrec.embedders.catalogue import model_files
+from imgrec.embedders.catalogue import MODEL_PATTERNS, model_files
 from imgrec.search.errors import BackupError, IndexDamagedError, MapNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, published_indexes
 from imgrec.search.indexes.parameters import IndexParameters
@@ -212,7 +212,8 @@ def _end_journal(path: Path) -> None:
 
 def _prune(copy: Library, indexes: set[str], backup: Backup) -> None:
     """Remove what the original no longer has."""
-    for path in [*list_shards(copy.shards_dir), *copy.models_dir.glob("*.npz"), *pack_paths(copy.thumbnails_dir)]:
+    models = [path for pattern in MODEL_PATTERNS for path in copy.models_dir.glob(pattern)]
+    for path in [*list_shards(copy.shards_dir), *models, *pack_paths(copy.thumbnails_dir)]:
         if path not in backup.files:
             path.unlink()
     for drawn in map_folders(copy.maps_dir):

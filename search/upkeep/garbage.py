@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imgrec.embedders.catalogue import create_embedders, model_files
+from imgrec.embedders.catalogue import MODEL_PATTERNS, create_embedders, model_files
 from imgrec.embedders.errors import ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, index_folders, list_indexes
@@ -130,6 +130,7 @@ def _kept_manifests(library: Library, keep_replaced_s: float) -> Iterator[Manife
 
 def _unused_models(library: Library, used: list[Mapping[str, Any]]) -> Iterator[Garbage]:
     needed = {path for settings in used for path in model_files(settings, library.models_dir)}
-    for path in sorted(library.models_dir.glob("*.npz")):
+    files = [path for pattern in MODEL_PATTERNS for path in library.models_dir.glob(pattern)]
+    for path in sorted(files):
         if path not in needed:
             yield Garbage("model", str(path.relative_to(library.root)), path.stat().st_size, path.unlink)

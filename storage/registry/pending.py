@@ -7,7 +7,7 @@ from typing import NamedTuple
 from imgrec.storage.photos.pending import Pending
 from imgrec.storage.registry.changes import track
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.registry.sql import LIVE, lacks_outcome, outside
+from imgrec.storage.registry.sql import LIVE, VALUES_PER_QUERY, lacks_outcome, marks_of, outside
 
 _AT_ONCE = 8_192
 
@@ -85,6 +85,20 @@ def read_pending(registry: Registry, start: int, count: int) -> list[Pending]:
         (start, start + count),
     )
     return [_pending(row) for row in rows]
+
+
+def contents_without(registry: Registry, modality: str, fingerprint: str, contents: Sequence[bytes]) -> list[bytes]:
+    """Those of the contents that a live image has, without a vector of this fingerprint and a reason for that."""
+    found: list[bytes] = []
+    for start in range(0, len(contents), VALUES_PER_QUERY):
+        some = contents[start : start + VALUES_PER_QUERY]
+        lacking = lacks_outcome(modality, f"?{len(some) + 1}")
+        rows = registry.connection.execute(
+            f"SELECT DISTINCT content_hash FROM images WHERE content_hash IN ({marks_of(some)}) AND {LIVE} AND {lacking}",
+            [*some, fingerprint],
+        )
+        found += [row[0] for row in rows]
+    return found
 
 
 def sample_contents(registry: Registry, count: int) -> list[Pending]:

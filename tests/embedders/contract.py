@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -17,7 +18,9 @@ from imgrec.storage.names import check_modality
 PRINT_FINGERPRINT = """
 import ast, sys
 from imgrec.embedders.catalogue import create_embedder
-print(create_embedder(sys.argv[1], ast.literal_eval(sys.argv[2])).spec.fingerprint)
+from pathlib import Path
+models_dir = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+print(create_embedder(sys.argv[1], ast.literal_eval(sys.argv[2]), models_dir).spec.fingerprint)
 """
 
 
@@ -47,6 +50,8 @@ class EmbedderContract:
     silent: ClassVar[Sequence[int]] = ()
     # How far rows may be from each other that were computed another way; 0 means the same bytes.
     tolerance: ClassVar[float] = 0
+    # Where a library's models would be, for an embedder that needs one.
+    models_dir: ClassVar[Path | None] = None
 
     @pytest.fixture
     def embedder(self) -> Embedder:
@@ -54,7 +59,7 @@ class EmbedderContract:
 
     def create(self, vector_settings: Mapping[str, Any]) -> Embedder:
         """Make an embedder that is ready to embed."""
-        return create_embedder(self.modality, vector_settings)
+        return create_embedder(self.modality, vector_settings, self.models_dir)
 
     @pytest.fixture(autouse=True)
     def opencv_threads(self) -> Iterator[None]:
@@ -126,14 +131,18 @@ class EmbedderContract:
         self.assert_same(embedder.embed([wide[:, ::2]]), embedder.embed([picture]))
 
     def test_every_parameter_changes_the_fingerprint(self, embedder: Embedder) -> None:
-        others = [create_embedder(self.modality, {**self.vector_settings, **change}) for change in self.changes]
+        others = [
+            create_embedder(self.modality, {**self.vector_settings, **change}, self.models_dir)
+            for change in self.changes
+        ]
         fingerprints = {embedder.spec.fingerprint, *(other.spec.fingerprint for other in others)}
         assert len(fingerprints) == 1 + len(self.changes)
 
     def test_the_fingerprint_is_the_same_in_another_process(self, embedder: Embedder) -> None:
+        models = [] if self.models_dir is None else [str(self.models_dir)]
         fingerprints = {
             subprocess.run(
-                [sys.executable, "-c", PRINT_FINGERPRINT, self.modality, repr(dict(self.vector_settings))],
+                [sys.executable, "-c", PRINT_FINGERPRINT, self.modality, repr(dict(self.vector_settings)), *models],
                 env={"PYTHONHASHSEED": seed},
                 capture_output=True,
                 text=True,

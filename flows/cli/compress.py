@@ -1,0 +1,91 @@
+"""`imgrec compress`: shorter vectors at the same answers."""
+
+import json
+from typing import Any
+
+import click
+
+from imgrec.conf.settings import Settings
+from imgrec.flows.cli.console import print_json
+from imgrec.flows.cli.options import chosen_of, json_option, library_option, settings_options
+from imgrec.flows.cli.outcome import load_flow
+
+_modality = click.argument("modality", metavar="SOURCE.METHOD+DIMS")
+_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of all draws.")
+
+
+@click.group()
+def compress() -> None:
+    """Make vectors shorter: 64 numbers in place of 1,280, and mostly the same neighbours.
+
+    A compressed modality is called after its source, the method, and how many numbers are left: efficientnet.pca64.
+    Methods are pca, rp (random projection) and ae (an autoencoder, which needs torch and minutes).
+    """
+
+
+@compress.command()
+@_modality
+@library_option
+@_seed
+@click.option("--parameters", metavar="JSON", help="Settings of the autoencoder, as '{\"depth\": 0}'.  "
+              "[default: the best of `tune`]")  # fmt: skip
+@settings_options("device")
+@json_option
+@click.pass_obj
+def train(
+    verbose: bool, /, modality: str, library: str | None, seed: int, parameters: str | None, as_json: bool,
+    **settings: str | None,
+) -> None:  # fmt: skip
+    """Learn an encoder from this library's vectors; the next ingest gives all photos the shorter ones.
+
+    \b
+    imgrec compress train efficientnet.pca64
+    imgrec ingest
+    imgrec search photo.jpg --index efficientnet.pca64
+    """
+    try:
+        given = None if parameters is None else dict(json.loads(parameters))
+    except (ValueError, TypeError):
+        raise click.BadParameter(f"{parameters} is no JSON object, as '{{\"depth\": 0}}'") from None
+    trained = load_flow("train_compression", verbose)(modality, library, chosen_of(settings), given, seed)
+    if as_json:
+        print_json(vars(trained))
+        return
+    click.echo(
+        f"{trained.modality}: learnt from {trained.vectors:,} vectors; of {trained.held_out:,} others "
+        f"{trained.recall_at_10:.1%} of 10 neighbours are kept\n"
+        f"`imgrec ingest` gives all photos these vectors, of {trained.bytes} bytes each"
+    )
+
+
+@compress.command()
+@_modality
+@library_option
+@json_option
+def drop(modality: str, library: str | None, as_json: bool) -> None:
+    """Take a compressed modality out of the library; `imgrec gc` removes its vectors and its encoder.
+
+    \b
+    imgrec compress drop efficientnet.pca64
+    """
+    from imgrec.embedders.modalities.compressed import ENCODERS
+    from imgrec.search.upkeep.dropping import drop_indexes
+    from imgrec.storage.library import open_library
+    from imgrec.storage.machine.lock import writer_lock
+    from imgrec.storage.machine.os_errors import explaining
+
+    chosen = Settings.load(library=library)
+    home = open_library(chosen.library)
+    if modality not in home.vector_settings.get(ENCODERS, {}):
+        raise click.BadParameter(f"{modality} is no compressed modality of {home.root}")
+    with explaining(home.root), writer_lock(home.root):
+        kept = {name: digest for name, digest in home.vector_settings[ENCODERS].items() if name != modality}
+        home = home.with_modalities(tuple(name for name in home.modalities if name != modality))
+        home.with_vector_settings({**home.vector_settings, ENCODERS: kept})
+    if (home.indexes_dir / modality).is_dir():
+        drop_indexes(home.root, [modality])
+    facts: dict[str, Any] = {"library": str(home.root), "dropped": modality}
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"dropped {modality}; `imgrec gc` removes its vectors")
