@@ -1,6 +1,6 @@
 """Shorter vectors of real pictures: `python -m benchmarks.compression VECTORS.npy [--views N] [--quick]`.
 
-VECTORS has `--views` rows a picture side by side (benchmarks/real_vectors.py: 4): a picture and its crops, which stay on
+VECTORS has `--views` rows a picture side by side (benchmarks/real_vectors.py: 4), a picture and its crops. They stay on
 one side when pictures are parted in those to learn from and those to judge by. Every method learns from the same
 pictures, and every seed parts them anew.
 
@@ -25,7 +25,7 @@ from imgrec.embedders.compression.methods import fit
 from imgrec.search.evaluation.compression import neighbours, recall_at_10
 
 Vectors = NDArray[np.float32]
-# What a study over `imgrec compress tune` found good on these vectors; see docs/compression.md.
+# The best of five tries by hand on a quarter of these vectors; see docs/compression.md.
 SETTINGS = {"depth": 1, "width": 256, "temperature": 0.02, "epochs": 12}
 FAISS = ("OPQ64_64,PQ64x8", "PQ64x8", "SQ8", "SQ4", "PCA64,SQ8", "RaBitQ")
 
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="two seeds, 64 dimensions, no codecs of FAISS")
     parser.add_argument("--out", type=Path, help="where the numbers go, as JSON, after every method")
+    parser.add_argument("--plot", type=Path, help="where recall against bytes is drawn, as PNG")
     asked = parser.parse_args()
     rows = np.load(asked.vectors, mmap_mode="r")
     results: list[dict[str, object]] = []
@@ -78,13 +79,15 @@ def main() -> None:
         if asked.out:
             asked.out.write_text(json.dumps(results, indent=1))
 
-    for seed in range(2 if asked.quick else asked.seeds):
+    seeds = range(2 if asked.quick else asked.seeds)
+    # What the intervals need comes first; other sizes and codecs are measured with one seed.
+    for seed, dims, codecs in [(seed, (64,), ()) for seed in seeds] + ([] if asked.quick else [(0, (32, 128), FAISS)]):
         learnt, judged, classes = part(rows, asked.views, seed)
         known = neighbours(judged)
         queries = np.random.default_rng(seed).permutation(len(judged))[:500]
         full = class_map(judged, classes, queries)
-        keep(seed, "full", 4 * judged.shape[1], 1.0, class_map=full, learnt=len(learnt), judged=len(judged))
-        dims = (64,) if asked.quick or seed else (64, 32, 128)
+        if 64 in dims:
+            keep(seed, "full", 4 * judged.shape[1], 1.0, class_map=full, learnt=len(learnt), judged=len(judged))
         for dim in dims:
             for method in ("pca", "ae", "rp"):
                 started, cpu = time.perf_counter(), time.process_time()
@@ -94,15 +97,16 @@ def main() -> None:
                 more = {"class_map_kept": class_map(short, classes, queries) / full} if dim == 64 else {}
                 recall = recall_at_10(judged, short, known=known)
                 keep(seed, f"{method}{dim}", 4 * dim, recall, train_s=seconds, train_cpu_s=cpu_s, **more)
-        if not (asked.quick or seed):
-            for name in FAISS:
-                try:
-                    decoded, size = decoded_by_faiss(name, learnt, judged)
-                except RuntimeError as error:
-                    print(name, "has no codec of its own:", str(error).splitlines()[-1][:100])
-                    continue
-                keep(seed, name, size, recall_at_10(judged, decoded, known=known))
+        for name in codecs:
+            try:
+                decoded, size = decoded_by_faiss(name, learnt, judged)
+            except RuntimeError as error:
+                print(name, "has no codec of its own:", str(error).splitlines()[-1][:100])
+                continue
+            keep(seed, name, size, recall_at_10(judged, decoded, known=known))
     told(results)
+    if asked.plot:
+        plot(results, asked.plot)
 
 
 def told(results: list[dict[str, object]]) -> None:
@@ -117,6 +121,28 @@ def told(results: list[dict[str, object]]) -> None:
         print(method, "recall@10", interval(by_seed(method, lambda one: one["recall"])))
         print(method, "class_map_kept", interval(by_seed(method, lambda one: one["class_map_kept"])))
     print("train_s of ae64", by_seed("ae64", lambda one: one["train_s"]).round(1).tolist())
+
+
+def plot(results: list[dict[str, object]], path: Path) -> None:
+    """Draw recall against bytes, of seed 0."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    chosen = [one for one in results if one["seed"] == 0 and one["method"] != "full"]
+    for name in ("ae", "pca", "rp"):
+        line = sorted((one["bytes"], one["recall"]) for one in chosen if str(one["method"])[:-2].rstrip("1") == name)
+        axes.plot(*zip(*line, strict=True), "o-", label=name)
+    for one in chosen:
+        if one["method"] in FAISS:
+            axes.plot(one["bytes"], one["recall"], "x", color="grey")
+            axes.annotate(
+                str(one["method"]), (one["bytes"], one["recall"]), xytext=(4, -10), textcoords="offset points"
+            )
+    axes.set(xscale="log", xlabel="bytes a vector (full: 5,120)", ylabel="recall@10 of the full vectors' neighbours")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
 
 
 def interval(values: NDArray[np.float64]) -> str:

@@ -12,7 +12,7 @@ from imgrec.embedders.compression.encoder import read_encoder
 from imgrec.embedders.devices import FLOAT32
 from imgrec.embedders.errors import DuplicateEmbedderError, EmbedderParameterError, UnknownEmbedderError
 from imgrec.embedders.modalities.color import ColorEmbedder
-from imgrec.embedders.modalities.compressed import ENCODERS, CompressedEmbedder, encoder_files
+from imgrec.embedders.modalities.compressed import CompressedEmbedder, encoder_files, encoder_setting, encoders_of
 from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
 from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME, EfficientNetEmbedder
 from imgrec.embedders.modalities.openclip import OpenClipEmbedder
@@ -97,6 +97,15 @@ def create_embedders(
     return {modality: create_embedder(modality, vector_settings, models_dir) for modality in modalities}
 
 
+def settled_modalities(modalities: Iterable[str], vector_settings: Mapping[str, Any]) -> list[str]:
+    """Those that these settings can make: an index may be older than a compressed modality's encoder."""
+    return [
+        name
+        for name in modalities
+        if source_of(name) is None or name in _installed() or encoder_setting(name) in vector_settings
+    ]
+
+
 def find_stored_model(modality: str, named: str, models_root: Path, digest: str | None = None) -> StoredModel:
     """Find the model that a setting of MODEL_SETTINGS names.
 
@@ -133,7 +142,7 @@ def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
     """
     if (sift := vector_settings.get("sift_model", DEFAULT)) != DEFAULT:
         read_model(model_path(models_dir, sift), sift)
-    for digest in vector_settings.get(ENCODERS, {}).values():
+    for digest in encoders_of(vector_settings).values():
         read_encoder(models_dir, digest)
 
 

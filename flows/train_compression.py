@@ -9,7 +9,7 @@ from prefect import flow
 from imgrec.conf.settings import Settings
 from imgrec.embedders.compression.methods import fit, parse_variant
 from imgrec.embedders.errors import TooFewImagesError
-from imgrec.embedders.modalities.compressed import ENCODERS
+from imgrec.embedders.modalities.compressed import encoder_setting
 from imgrec.flows.skipping import skipped_if_locked
 from imgrec.search.evaluation.compression import recall_at_10
 from imgrec.storage.library import open_library
@@ -52,7 +52,7 @@ def train_compression(
     home = open_library(chosen.library)
     _, method, dim = parse_variant(modality)
     with explaining(home.root), writer_lock(home.root), learning_rows(home, modality, seed) as found:
-        if len(found.learnt) < 2 * dim:
+        if len(found.learnt) < 2 * dim:  # and an autoencoder holds some of them out
             raise TooFewImagesError(
                 f"{len(found.learnt):,} vectors are too few to learn {dim} dimensions from: {2 * dim:,} are needed"
             )
@@ -61,7 +61,6 @@ def train_compression(
         encoder = fit(method, found.learnt, dim, {"source": found.fingerprint}, seed, best, device)
         recall = recall_at_10(found.held_out, encoder.encode(found.held_out))
         encoder.save(home.models_dir)
-        encoders = {**home.vector_settings.get(ENCODERS, {}), modality: encoder.digest}
-        home = home.with_vector_settings({**home.vector_settings, ENCODERS: encoders})
+        home = home.with_vector_settings({**home.vector_settings, encoder_setting(modality): encoder.digest})
         home.with_modalities(tuple(dict.fromkeys([*home.modalities, modality])))
         return TrainedEncoder(modality, encoder.digest, len(found.learnt), len(found.held_out), recall, 4 * dim)

@@ -37,6 +37,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     ended_s: float = field(default_factory=time.time)
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
+    parent_run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) 
     else:
         experiment_id = found.experiment_id
     tags = {"imgrec.library": str(library.root), _LIBRARY_TAG: library.uuid}
+    if record.parent_run_id is not None:
+        tags["mlflow.parentRunId"] = record.parent_run_id
     run = client.create_run(experiment_id, start_time=int(record.started_s * 1e3), tags=tags, run_name=record.name)
     ended = int(record.ended_s * 1e3)
     client.log_batch(

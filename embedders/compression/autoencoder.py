@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from imgrec.embedders.compression.encoder import ACTIVATIONS, Encoder
 from imgrec.embedders.compression.linear import fit_pca
-from imgrec.embedders.errors import EmbedderParameterError
+from imgrec.embedders.errors import EmbedderParameterError, TooFewImagesError
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +74,13 @@ def fit_autoencoder(
 
     Raises:
         EmbedderParameterError: a setting is out of range.
+        TooFewImagesError: there are fewer than 20 rows.
     """
     import torch
 
     settings.check()
+    if len(rows) * _HELD_OUT < 2:
+        raise TooFewImagesError(f"{len(rows)} vectors are too few for an autoencoder: {2 / _HELD_OUT:.0f} are needed")
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     order = random.permutation(len(rows))

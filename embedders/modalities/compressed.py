@@ -9,8 +9,19 @@ from imgrec.embedders.compression.encoder import Encoder, encoder_path, load_enc
 from imgrec.embedders.derived import DerivedEmbedder
 from imgrec.embedders.errors import EmbedderParameterError, ModelFileError
 
-# In a library's vector settings: which encoder makes each compressed modality, by digest.
-ENCODERS = "encoders"
+# A library's vector settings name each compressed modality's encoder, by digest, in a setting of its own: so settings
+# of before it was learnt are a part of those of today.
+_PREFIX = "encoder:"
+
+
+def encoder_setting(modality: str) -> str:
+    """The vector setting that names the encoder of a compressed modality."""
+    return _PREFIX + modality
+
+
+def encoders_of(vector_settings: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the encoders that these settings name, by modality."""
+    return {name.removeprefix(_PREFIX): digest for name, digest in vector_settings.items() if name.startswith(_PREFIX)}
 
 
 class CompressedEmbedder(DerivedEmbedder):
@@ -41,7 +52,7 @@ class CompressedEmbedder(DerivedEmbedder):
     def from_settings(
         cls, name: str, source: Embedder, vector_settings: Mapping[str, Any], models_dir: Path | None
     ) -> "CompressedEmbedder":
-        digest = vector_settings.get(ENCODERS, {}).get(name)
+        digest = vector_settings.get(encoder_setting(name))
         if digest is None or models_dir is None:
             raise ModelFileError(f"{name} is not learnt yet: `imgrec compress train {name}` learns it")
         return cls(name, source, load_encoder(models_dir, digest))
@@ -52,4 +63,4 @@ class CompressedEmbedder(DerivedEmbedder):
 
 def encoder_files(vector_settings: Mapping[str, Any], models_dir: Path) -> list[Path]:
     """The files of all encoders that these settings name."""
-    return [encoder_path(models_dir, digest) for digest in vector_settings.get(ENCODERS, {}).values()]
+    return [encoder_path(models_dir, digest) for digest in encoders_of(vector_settings).values()]

@@ -68,7 +68,7 @@ def drop(modality: str, library: str | None, as_json: bool) -> None:
     \b
     imgrec compress drop efficientnet.pca64
     """
-    from imgrec.embedders.modalities.compressed import ENCODERS
+    from imgrec.embedders.modalities.compressed import encoder_setting, encoders_of
     from imgrec.search.upkeep.dropping import drop_indexes
     from imgrec.storage.library import open_library
     from imgrec.storage.machine.lock import writer_lock
@@ -76,16 +76,51 @@ def drop(modality: str, library: str | None, as_json: bool) -> None:
 
     chosen = Settings.load(library=library)
     home = open_library(chosen.library)
-    if modality not in home.vector_settings.get(ENCODERS, {}):
+    if modality not in encoders_of(home.vector_settings):
         raise click.BadParameter(f"{modality} is no compressed modality of {home.root}")
     with explaining(home.root), writer_lock(home.root):
-        kept = {name: digest for name, digest in home.vector_settings[ENCODERS].items() if name != modality}
+        setting = encoder_setting(modality)
+        kept = {name: value for name, value in home.vector_settings.items() if name != setting}
         home = home.with_modalities(tuple(name for name in home.modalities if name != modality))
-        home.with_vector_settings({**home.vector_settings, ENCODERS: kept})
+        home.with_vector_settings(kept)
     if (home.indexes_dir / modality).is_dir():
         drop_indexes(home.root, [modality])
     facts: dict[str, Any] = {"library": str(home.root), "dropped": modality}
     if as_json:
         print_json(facts)
     else:
-        click.echo(f"dropped {modality}; `imgrec gc` removes its vectors")
+        click.echo(f"dropped {modality}; `imgrec ingest`, then `imgrec gc`, removes its vectors")
+
+
+@compress.command()
+@_modality
+@library_option
+@_seed
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, metavar="N",
+              help="Trials in all; those of an earlier call count.")  # fmt: skip
+@click.option("--sampler", type=click.Choice(["tpe", "grid"]), default="tpe", show_default=True,
+              help="Who chooses what is tried next.")  # fmt: skip
+@settings_options("device")
+@json_option
+@click.pass_obj
+def tune(
+    verbose: bool, /, modality: str, library: str | None, seed: int, trials: int, sampler: str, as_json: bool,
+    **settings: str | None,
+) -> None:  # fmt: skip
+    """Look for a better autoencoder; the library keeps the study, and `train` takes the best of it.
+
+    \b
+    imgrec compress tune efficientnet.ae64
+    imgrec compress tune efficientnet.ae64 --trials 40     goes on
+    imgrec compress train efficientnet.ae64
+    """
+    tuned = load_flow("tune_compression", verbose)(modality, library, chosen_of(settings), trials, sampler, seed)
+    if as_json:
+        print_json(vars(tuned))
+        return
+    settled = ", ".join(f"{name} = {value}" for name, value in tuned.best.items())
+    click.echo(
+        f"{tuned.modality}: {tuned.recall_at_10:.1%} of 10 neighbours are kept at {tuned.bytes} bytes, by PCA "
+        f"{tuned.pca_recall_at_10:.1%} ({tuned.trials} trials, {tuned.pruned} given up early)\n{settled}\n"
+        f"`imgrec compress train {tuned.modality}` learns with these"
+    )

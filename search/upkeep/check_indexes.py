@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from imgrec.embedders.catalogue import check_models, check_stored_models, create_embedders
+from imgrec.embedders.catalogue import check_models, check_stored_models, create_embedders, settled_modalities
 from imgrec.embedders.errors import EmbedderParameterError, ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.fusion import combine, index_members
@@ -155,7 +155,7 @@ def check_model_files(checked: CheckedLibrary) -> Iterator[Finding]:
     for who, settings in needed.items():
         try:
             check_models(settings, library.models_dir)
-            create_embedders(library.modalities, settings, library.models_dir)
+            create_embedders(settled_modalities(library.modalities, settings), settings, library.models_dir)
         except (ModelFileError, EmbedderParameterError) as error:
             remedy = "or change the library's mind with `imgrec reembed --sift-model default`"
             yield Finding("models", f"{who} needs a model: {error}", remedy)

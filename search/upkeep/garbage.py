@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from imgrec.embedders.catalogue import MODEL_PATTERNS, create_embedders, model_files
+from imgrec.embedders.catalogue import MODEL_PATTERNS, create_embedders, model_files, settled_modalities
 from imgrec.embedders.errors import ModelFileError
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.indexes.layout import KEEP_REPLACED_S, IndexFolder, Manifest, index_folders, list_indexes
@@ -117,7 +117,9 @@ def _read_indexes(library: Library) -> tuple[list[Manifest], set[str]]:
 
 
 def _fingerprints(library: Library, vector_settings: Mapping[str, Any]) -> set[str]:
-    embedders = create_embedders(library.modalities, vector_settings, library.models_dir)
+    embedders = create_embedders(
+        settled_modalities(library.modalities, vector_settings), vector_settings, library.models_dir
+    )
     return {embedder.spec.fingerprint for embedder in embedders.values()}
 
 

@@ -93,9 +93,9 @@ def contents_without(registry: Registry, modality: str, fingerprint: str, conten
     for start in range(0, len(contents), VALUES_PER_QUERY):
         some = contents[start : start + VALUES_PER_QUERY]
         lacking = lacks_outcome(modality, f"?{len(some) + 1}")
+        live = f"content_hash IN ({marks_of(some)}) AND {LIVE}"
         rows = registry.connection.execute(
-            f"SELECT DISTINCT content_hash FROM images WHERE content_hash IN ({marks_of(some)}) AND {LIVE} AND {lacking}",
-            [*some, fingerprint],
+            f"SELECT DISTINCT content_hash FROM images WHERE {live} AND {lacking}", [*some, fingerprint]
         )
         found += [row[0] for row in rows]
     return found

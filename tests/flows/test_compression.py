@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgrec.embedders.work import deriving, worker
 from imgrec.flows.train_compression import train_compression
@@ -73,6 +74,7 @@ def test_a_library_is_searched_by_it_and_backed_up_and_cleaned(
     assert len(encoders) == 1
     assert not [item for item in collect_garbage(compressed, True, 0) if item.kind in ("model", "vectors", "shards")]
     assert imgrec("compress", "drop", NAME, "--library", compressed).code == 0
+    ingest(photos, compressed)  # no index names the encoder any more
     gone = {item.kind for item in collect_garbage(compressed, True, 0)}
     assert {"model", "vectors", "shards"} <= gone
     assert list((compressed / "models").iterdir()) == []
@@ -93,3 +95,51 @@ def test_a_damaged_encoder_is_the_doctors(compressed: Path, imgrec: Imgrec) -> N
     ran = imgrec("doctor", "--library", compressed)
     assert ran.code != 0
     assert path.name in ran.out + ran.err
+
+
+def test_between_learning_and_ingest_nothing_breaks(photos: Path, library: Path, imgrec: Imgrec) -> None:
+    ingest(photos, library, ["color"])
+    train_compression.fn(NAME, library)
+    with Searcher(library, "color") as searcher:
+        assert searcher.search([photos / "cell.png"], top_k=1)[0].hits[0].score > 0.999
+    assert not [item for item in collect_garbage(library, False, 0) if item.kind == "model"]
+    assert "models" not in imgrec("doctor", "--library", library).out
+
+
+def test_a_study_goes_on_where_it_was_and_training_takes_its_best(
+    tmp_path: Path, library: Path, own_mlflow: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from imgrec.flows import tune_compression as tuning
+    from imgrec.tasks.tracking import tracking_uri
+
+    monkeypatch.setattr(tuning, "SPACE", {"depth": (0, 1), "width": (8, 16)})
+    monkeypatch.setattr(tuning, "FIXED", {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3})
+    monkeypatch.setattr(tuning, "HELD_OUT_AT_LEAST", 5)
+    random = np.random.default_rng(0)
+    (tmp_path / "coloured").mkdir()
+    for number in range(60):
+        colours = Image.fromarray(random.integers(0, 256, (3, 3, 3), np.uint8))
+        colours.resize((48, 48), Image.Resampling.NEAREST).save(tmp_path / "coloured" / f"{number}.png")
+    ingest(tmp_path / "coloured", library, ["color"])
+    name = "color.ae2"
+    first = tuning.tune_compression.fn(name, library, trials=2, sampler="grid")
+    assert first.trials == 2
+    through = tuning.tune_compression.fn(name, library, trials=99, sampler="grid")
+    assert through.trials == 4
+    client = MlflowClient(tracking_uri(open_library(library)))
+    found = client.get_experiment_by_name(tuning.EXPERIMENT)
+    assert found is not None
+    runs = client.search_runs([found.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 2
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run not in parents} == {
+        run.info.run_id for run in parents
+    }
+    assert len(runs) == 6
+    trained = train_compression.fn(name, library)
+    from imgrec.embedders.compression.encoder import read_encoder
+
+    learnt = read_encoder(library / "models", trained.encoder).facts["settings"]
+    assert {key: learnt[key] for key in through.best} == through.best

@@ -35,13 +35,13 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(digest: str) -> dict[str, Any]:
-    return {**COLOR, "encoders": {NAME: digest}}
+    return {**COLOR, "encoder:color.rp16": digest}
 
 
 class TestCompressedContract(EmbedderContract):
     modality = NAME
     vector_settings: ClassVar[Mapping[str, Any]] = settings_of(ENCODERS[0].digest)
-    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"encoders": {NAME: ENCODERS[1].digest}}]
+    changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"encoder:color.rp16": ENCODERS[1].digest}]
     tolerance = 1e-6  # BLAS adds one row otherwise than many
 
     @pytest.fixture(autouse=True)
