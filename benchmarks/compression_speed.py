@@ -1,10 +1,10 @@
 """Graphs over compressed rows, re-scored exactly: `python -m benchmarks.compression_speed VECTORS.npy [--views N]`.
 
-One thread, one batched call of 1,000 unseen queries. Every graph is what the kind `graph` builds, int8 after a random
-rotation, HNSW 24, efConstruction 100, of vectors reduced to 256 numbers
-(the kind's own), to 64, and encoded to 64 by PCA and by the autoencoder. What each finds is ranked by exact scores from bf16 rows, which
-all have, so `bytes` are those of the graph and of the rows. q/s are those of the fewest candidates that reach
-recall@10 = 0.99; a graph that does not reach it with 512 says so.
+One thread, one batched call of 1,000 unseen queries. Every graph is what the kind `graph` builds (int8 after a random
+rotation, HNSW 24, efConstruction 100) of vectors reduced to 256 numbers (the kind's own), to 64, and encoded to 64 by
+PCA and by the autoencoder. What each finds is ranked by exact scores from bf16 rows, which all have, so bytes are those
+of the graph and of the rows. q/s are those of the fewest candidates that reach recall@10 = 0.99; a graph that does not
+reach it with 512 says so.
 """
 
 import argparse
@@ -85,9 +85,7 @@ def columns(start: int, count: int, of: int, index: faiss.Index) -> faiss.IndexP
     """An index that takes `count` columns from `start` on, of queries of `of` columns."""
     taken = faiss.RemapDimensionsTransform(of, count, False)
     faiss.copy_array_to_vector(np.arange(start, start + count, dtype=np.int32), taken.map)
-    found = faiss.IndexPreTransform(taken, index)
-    found.kept = taken  # FAISS does not own it
-    return found
+    return faiss.IndexPreTransform(taken, index)
 
 
 def graph_bytes(graph: faiss.Index) -> int:
