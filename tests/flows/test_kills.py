@@ -35,9 +35,9 @@ class Life:
 
     def ingest(self, kill: Kill | None = None) -> Ended:
         chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
-        batch_size = self.random.choice([2, 3, 5])
+        chunk_size = self.random.choice([2, 3, 5])
         ended = self.launcher.run(
-            "ingest", self.album.root, "--library", self.library, *chosen, "--batch-size", batch_size, "--json",
+            "ingest", self.album.root, "--library", self.library, *chosen, "--chunk-size", chunk_size, "--json",
             library=self.library, kill=kill, constants=SMALL, environment=OWN_MLFLOW,
         )  # fmt: skip
         wait_until_gone(ended.pid)

@@ -65,7 +65,7 @@ def album(tmp_path: Path) -> Album:
 
 def start(launcher: Launcher, album: Album, library: Path, **options: object) -> Running:
     chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
-    arguments = ["ingest", album.root, "--library", library, *chosen, "--batch-size", 5, "--json"]
+    arguments = ["ingest", album.root, "--library", library, *chosen, "--chunk-size", 5, "--json"]
     return launcher.start(*arguments, library=library, **options)
 
 

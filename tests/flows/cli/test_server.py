@@ -89,7 +89,7 @@ def ingest(tmp_path: Path, own_server_environment: dict[str, str]) -> Ingest:
     def start(home: str, photos: Path, library: Path, **more: str) -> "subprocess.Popen[str]":
         own = {"PREFECT_HOME": str(tmp_path / home), "PYTHONPATH": str(tmp_path)}
         return subprocess.Popen(
-            [IMGREC, "ingest", photos, "--library", library, "--batch-size", "5", "--json"],
+            [IMGREC, "ingest", photos, "--library", library, "--chunk-size", "5", "--json"],
             env={**own_server_environment, **OWN_MLFLOW, **own, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
