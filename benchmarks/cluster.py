@@ -53,7 +53,7 @@ def overhead_s(home: Path, variables: dict[str, str], jobs: int, rounds: int) ->
         bare.append(_array_s(array, variables) / jobs)
         library = ["-l", str(home / f"library-{number}")]
         imgrec("scan", home / "photos", *library, variables=variables)
-        options = ["--executor", "slurm", "--batch-size", str(IMAGES_A_JOB), "--json"]
+        options = ["--executor", "slurm", "--chunk-size", str(IMAGES_A_JOB), "--json"]
         embedded = json.loads(imgrec("embed", *library, *options, variables=variables))
         ours.append(embedded["seconds"]["embed"] / jobs)
     return min(ours), min(bare)
@@ -83,7 +83,7 @@ def polls_per_min(
     held = {**clean_environment(), **variables, "PATH": f"{shims}:{os.environ['PATH']}"}
     held["IMGREC_SLURM_PARAMETERS"] = '{"hold": true}'
     command = [str(Path(sys.executable).parent / "imgrec"), "ingest", str(home / "photos"), f"-l{home / 'library'}"]
-    options = ["--executor", "slurm", "--batch-size", str(IMAGES_A_JOB)]
+    options = ["--executor", "slurm", "--chunk-size", str(IMAGES_A_JOB)]
     driver = subprocess.Popen([*command, *options], env=held, stderr=subprocess.DEVNULL)
     try:
         while not log.exists() or "squeue" not in log.read_text():

@@ -111,7 +111,7 @@ def estimate_ingest(
         left_alone=walked.left_alone,
         seconds=to_embed * a_picture,
         disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
-        jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.batch_size)),
+        jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.chunk_size)),
     )
 
 
