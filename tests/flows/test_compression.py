@@ -106,6 +106,7 @@ def test_between_learning_and_ingest_nothing_breaks(photos: Path, library: Path,
     assert "models" not in imgrec("doctor", "--library", library).out
 
 
+@pytest.mark.slow  # sixty pictures and six runs of MLflow
 def test_a_study_goes_on_where_it_was_and_training_takes_its_best(
     tmp_path: Path, library: Path, own_mlflow: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
