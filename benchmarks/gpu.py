@@ -135,6 +135,12 @@ def write_photos(folder: Path, count: int) -> None:
         list(threads.map(write, range(count)))
 
 
+def list_photos(folder: Path) -> tuple[Pending, ...]:
+    """What a scan would find there."""
+    probes = probe_files(one_root(str(folder)), sorted(path.name for path in folder.iterdir()), 60)
+    return tuple(Pending(probe.content_hash or b"", *probe.file) for probe in probes)
+
+
 def _create(modality: str, settings: dict[str, Any]) -> LearnedEmbedder:
     embedder = create_embedder(modality, settings)
     assert isinstance(embedder, LearnedEmbedder)
@@ -206,9 +212,7 @@ def run(device: str, quick: bool, models: dict[str, Callable[[Path], tuple[str, 
     ):
         home = Path(folder)
         write_photos(home / "photos", count)
-        names = sorted(path.name for path in (home / "photos").iterdir())
-        probes = probe_files(one_root(str(home / "photos")), names, 60)
-        bench = Bench(home, pool, tuple(Pending(one.content_hash or b"", *one.file) for one in probes), device, batch)
+        bench = Bench(home, pool, list_photos(home / "photos"), device, batch)
         for name, make in models.items():
             print(f"{name} …", file=sys.stderr, flush=True)
             try:
