@@ -86,6 +86,7 @@ class _Starving:
         self._starving.clear()
 
 
+@pytest.mark.slow
 def test_a_generated_model_is_of_the_real_architecture(tmp_path: Path) -> None:
     pytest.importorskip("open_clip")
     modality, settings = openclip("ViT-B-32")(tmp_path)
