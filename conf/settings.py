@@ -144,9 +144,11 @@ class Settings(BaseSettings):
     # Work
     chunk_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
-    executor: Literal["local", "debug", "slurm"] = Field(
+    executor: str = Field(
         "local",
-        description="who embeds: processes of this machine, this process itself (debug), or jobs of a SLURM cluster",
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="who embeds: processes of this machine, this process itself (`debug`), jobs of a cluster (`slurm`, "
+        "`dask`), or what another package brings",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where models run: auto, cpu, cuda:N, mps"
