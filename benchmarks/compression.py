@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -123,7 +124,7 @@ def told(results: list[dict[str, object]]) -> None:
     print("train_s of ae64", by_seed("ae64", lambda one: one["train_s"]).round(1).tolist())
 
 
-def plot(results: list[dict[str, object]], path: Path) -> None:
+def plot(results: list[dict[str, Any]], path: Path) -> None:
     """Draw recall against bytes, of seed 0."""
     from matplotlib.figure import Figure
 

@@ -46,7 +46,7 @@ def main() -> None:
     ):
 
         def short(some: Vectors, encoder: object = encoder) -> Vectors:
-            return some if encoder is None else encoder.encode(some)  # type: ignore[attr-defined, no-any-return]
+            return some if encoder is None else encoder.encode(some)  # type: ignore[attr-defined]
 
         reduction = train_reduction(short(base), dim)
         graph = faiss.IndexHNSWSQ(reduction.dim, faiss.ScalarQuantizer.QT_8bit_direct_signed, LINKS)

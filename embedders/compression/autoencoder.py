@@ -100,7 +100,7 @@ def fit_autoencoder(
         for part in np.array_split(random.permutation(taken), steps):
             batch = torch.from_numpy(np.array(rows[np.sort(part)], np.float32)).to(device)
             optimizer.zero_grad()
-            network.loss(batch).backward()
+            network.loss(batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         recall = network.recall(judged)
@@ -129,8 +129,8 @@ class _Network:
         self._layers = self._chain([source, *hidden, dim]) if settings.depth else None
         self._decoder = self._chain([dim, *hidden, source])
         if self._layers is not None:
-            torch.nn.init.zeros_(self._layers[-1].weight)
-            torch.nn.init.zeros_(self._layers[-1].bias)
+            for parameter in self._layers[-1].parameters():
+                torch.nn.init.zeros_(parameter)
         for part in (self._linear, self._layers, self._decoder):
             if part is not None:
                 part.to(device)
@@ -175,7 +175,9 @@ class _Network:
             return float((before[:, :, None] == after[:, None, :]).any(2).float().mean())
 
     def encoder(self, facts: Mapping[str, Any]) -> Encoder:
-        layers = [] if self._layers is None else [part for part in self._layers if hasattr(part, "weight")]
+        import torch
+
+        layers = [part for part in self._layers or () if isinstance(part, torch.nn.Linear)]
         pairs = tuple((_array(layer.weight), _array(layer.bias)) for layer in layers)
         return Encoder(
             _array(self._linear.weight), _array(self._linear.bias), pairs, self._settings.activation, dict(facts)

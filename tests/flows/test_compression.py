@@ -1,12 +1,15 @@
 """A compressed modality from end to end: learnt, ingested from shards, searched, kept, dropped."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imgrec.embedders.work import deriving, worker
+from imgrec.embedders.derived import DerivedEmbedder
+from imgrec.embedders.work import deriving
+from imgrec.embedders.work.chunk import Chunk
 from imgrec.flows.train_compression import train_compression
 from imgrec.search.indexes.parameters import IndexParameters
 from imgrec.search.searcher import Searcher
@@ -14,7 +17,7 @@ from imgrec.search.upkeep.backup import back_up
 from imgrec.search.upkeep.garbage import collect_garbage
 from imgrec.storage.library import open_library
 from imgrec.storage.registry.registry import Registry
-from imgrec.storage.shards import list_shards, read_shard
+from imgrec.storage.shards import Shard, list_shards, read_shard
 from tests.flows.conftest import Imgrec
 from tests.plain import embed, ingest, scan
 
@@ -40,16 +43,22 @@ def test_a_photo_that_comes_later_gets_its_vector_by_itself_and_is_decoded_once(
     before = rows_of(compressed, NAME)
     assert before.keys() == rows_of(compressed, "color").keys()
     chunks: list[list[str]] = []
-    write = worker.Chunk.write
-    monkeypatch.setattr(
-        worker.Chunk, "write", lambda self, folder: (chunks.append(list(self.fingerprints)), write(self, folder))[1]
-    )
+    write = Chunk.write
+
+    def note_chunk(self: Chunk, folder: Path) -> Path:
+        chunks.append(list(self.fingerprints))
+        return write(self, folder)
+
+    monkeypatch.setattr(Chunk, "write", note_chunk)
     (photos / "later.png").write_bytes(next(iter(sorted(photos.glob("*.png")))).read_bytes() + b"\0")
     derived: list[list[bytes]] = []
     derive = deriving.derive_shard
-    monkeypatch.setattr(
-        deriving, "derive_shard", lambda e, s, wanted: (derived.append(list(wanted)), derive(e, s, wanted))[1]
-    )
+
+    def note_derived(embedder: DerivedEmbedder, shard: Shard, wanted: Sequence[bytes]) -> Shard:
+        derived.append(list(wanted))
+        return derive(embedder, shard, wanted)
+
+    monkeypatch.setattr(deriving, "derive_shard", note_derived)
     ingest(photos, compressed)
     after = rows_of(compressed, NAME)
     assert chunks == [["color"]]
@@ -144,3 +153,54 @@ def test_a_study_goes_on_where_it_was_and_training_takes_its_best(
 
     learnt = read_encoder(library / "models", trained.encoder).facts["settings"]
     assert {key: learnt[key] for key in through.best} == through.best
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of the colours of enough pictures to learn from and to judge by."""
+    home = tmp_path_factory.mktemp("many")
+    (home / "photos").mkdir()
+    for number in range(400):
+        random = np.random.default_rng(number)
+        blocks = random.integers(0, 256, (2, 3), np.uint8)[random.integers(0, 2, (4, 4))]
+        Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8))).save(home / "photos" / f"{number}.png")
+    ingest(home / "photos", home / "library", ["color"])
+    return home / "library"
+
+
+def test_methods_are_compared(many: Path, tmp_path: Path, imgrec: Imgrec) -> None:
+    plot = tmp_path / "plot.png"
+    train_compression.fn("color.pca8", many)
+    options = ("--dims", "2,8", "--plot", plot, "--library", many)
+    (compared,) = imgrec("compress", "evaluate", "color", *options, "--json").lines
+    found = {(one["method"], one["bytes_per_vector"]): one["recall"] for one in compared["methods"]}
+    assert {"pca", "rp", "faiss pq", "faiss opq", "faiss sq8", "faiss rabitq", "color.pca8"} <= {
+        name for name, _ in found
+    }
+    assert found["pca", 8] < found["pca", 32] == pytest.approx(found["color.pca8", 32], abs=0.03)
+    assert found["rp", 32] < found["pca", 32]
+    assert found["faiss sq8", 512] > 0.9
+    assert compared["run"]
+    with Image.open(plot) as drawn:
+        assert drawn.width > 500
+    told = imgrec("compress", "evaluate", "color", *options).out
+    assert max(map(len, told.splitlines())) <= 80
+    assert "faiss opq" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("sift",), "the library has no sift"),
+        (("color", "--dims", "8,x"), "8,x: write numbers as 32,64,128"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(many: Path, imgrec: Imgrec, arguments: tuple[str, ...], said: str) -> None:
+    refused = imgrec("compress", "evaluate", *arguments, "--library", many)
+    assert refused.code in (1, 2)
+    assert said in refused.err
+
+
+def test_few_vectors_are_not_compared(compressed: Path, imgrec: Imgrec) -> None:
+    refused = imgrec("compress", "evaluate", "color", "--library", compressed)
+    assert "are too few to learn from and to judge by: some 512 are needed" in refused.err

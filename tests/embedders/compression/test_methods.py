@@ -22,7 +22,7 @@ def rows() -> NDArray[np.float32]:
     random = np.random.default_rng(0)
     found = np.sin(random.random((800, 2)) @ random.standard_normal((2, 48)) * 5 + random.random(48) * 6)
     found += 0.02 * random.standard_normal((800, 48))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 
 def test_pca_keeps_products_better_than_any_other_directions(rows: NDArray[np.float32]) -> None:
