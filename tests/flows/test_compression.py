@@ -161,8 +161,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("many")
     (home / "photos").mkdir()
     for number in range(400):
-        random = np.random.default_rng(number)
-        blocks = random.integers(0, 256, (2, 3), np.uint8)[random.integers(0, 2, (4, 4))]
+        blocks = np.random.default_rng(number).integers(0, 4, (4, 4, 3), np.uint8) * 64 + 32
         Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8))).save(home / "photos" / f"{number}.png")
     ingest(home / "photos", home / "library", ["color"])
     return home / "library"
