@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.context import FlowRunContext
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
@@ -58,6 +58,8 @@ def _close(client: SyncPrefectClient, mark: str, ours: object) -> None:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])),
     )
     for run in client.read_flow_runs(flow_run_filter=going):
-        state = Crashed(message="The driver died; the next run found the library unlocked and went on from there.")
+        state: State[None] = Crashed(
+            message="The driver died; the next run found the library unlocked and went on from there."
+        )
         client.set_flow_run_state(run.id, state, force=True)
         logger.warning("run %s was left running by a driver that died, and is closed as crashed", run.name)
