@@ -11,10 +11,8 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema_from_entrypoint
 from pydantic import BaseModel
 
-DEPLOYMENTS: dict[str, dict[str, Any]] = {
-    deployment["name"]: deployment
-    for deployment in yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
-}
+PROJECT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+DEPLOYMENTS: dict[str, dict[str, Any]] = {deployment["name"]: deployment for deployment in PROJECT["deployments"]}
 
 
 def unknown_keys(given: dict[str, Any], model: type[BaseModel]) -> set[str]:
@@ -47,6 +45,10 @@ def test_prefect_knows_every_key(name: str) -> None:
     DeploymentConfig.model_validate(deployment)
     assert deployment["work_pool"] == {"name": "imgrec"} and deployment["tags"] == ["imgrec"]
     assert not any(schedule["active"] for schedule in deployment.get("schedules", ()))
+
+
+def test_nothing_is_pulled() -> None:
+    assert PROJECT["pull"] == [], "of null Prefect makes a step into the folder that was deployed from"
 
 
 def test_a_misplaced_key_is_told() -> None:
