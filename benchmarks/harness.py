@@ -179,11 +179,11 @@ def vector_library(count: int, *others: str) -> Library:
     return open_library(root)
 
 
-def members_of(library: Library) -> tuple[Member, ...]:
-    """What the library's default index consists of."""
+def members_of(library: Library, index: str | None = None) -> tuple[Member, ...]:
+    """What an index of the library consists of, by default the default one."""
     embedders = create_embedders(library.modalities, library.vector_settings, None)
     specs = {name: embedder.spec for name, embedder in embedders.items()}
-    return index_members(default_indexes(library.modalities)[-1], specs)
+    return index_members(index or default_indexes(library.modalities)[-1], specs)
 
 
 def _fill_library(root: Path, count: int, modalities: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ from imgrec.storage.registry.sql import LIVE
 MODALITIES = ("color", "sift", "efficientnet")
 FINGERPRINTS = {name: f"{name:.1}" * 16 for name in MODALITIES}
 DIM = 16
+MADE_VECTORS = 4_096
 INGESTS = 10
 PER_FOLDER = 500
 VECTORS_PER_SHARD = 1_000
@@ -107,11 +108,15 @@ def _add_images(registry: Registry, count: int) -> None:
 def _add_outcomes(registry: Registry) -> None:
     """Vectors of the images that are not corrupt, and reasons why there is none of the others."""
     images = "(SELECT id - 1 AS i, * FROM images)"
+    made = np.random.default_rng(0).standard_normal((MADE_VECTORS, DIM), np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    registry.connection.execute("CREATE TEMP TABLE made (number INTEGER PRIMARY KEY, vector BLOB)")
+    registry.connection.executemany("INSERT INTO made VALUES (?, ?)", enumerate(row.tobytes() for row in made))
     for modality, fingerprint in FINGERPRINTS.items():
         none = f"({_CORRUPT} OR {_NO_FEATURES})" if modality == "sift" else _CORRUPT
         registry.connection.execute(
-            f"INSERT INTO {vector_table(modality)} SELECT id, '{fingerprint}', randomblob(4 * {DIM}) "
-            f"FROM {images} WHERE NOT {none}"
+            f"INSERT INTO {vector_table(modality)} SELECT id, '{fingerprint}', vector "
+            f"FROM {images} JOIN temp.made ON number = i % {MADE_VECTORS} WHERE NOT {none}"
         )
         registry.connection.execute(
             f"""INSERT INTO vector_failures SELECT content_hash, '{fingerprint}',

@@ -36,7 +36,7 @@ from imgrec.search.evaluation.distortions import COLLAGE, DISTORTIONS, OTHERS_IN
 from imgrec.search.fusion import index_modalities
 
 SETS = {"": 0, "large_": 128}
-SETTINGS = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}
+SETTINGS = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_codebook": "default"}
 MEMBERS = ("color", "sift", "efficientnet")
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 HALVINGS = 30

@@ -26,7 +26,7 @@ from imgrec.embedders.machine import Machine
 
 PACKAGES = ("/usr/share/openclipart", "/usr/share/tuxpaint/stamps")
 MODALITIES = ("color", "sift", "efficientnet")
-SETTINGS = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}
+SETTINGS = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_codebook": "default"}
 VIEWS = 4
 QUICK = 1_000
 _LARGEST_SIDE = 640

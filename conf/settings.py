@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,6 +27,8 @@ from imgrec.storage.photos.exclusion import parse_patterns
 
 SETTINGS_FILE = "imgrec.toml"
 DEFAULT_LIBRARY = Path("~/.local/share/imgrec/library")
+# Former names, which flags, files and calls may still use.
+RENAMED = {"batch_size": "chunk_size", "sift_model": "sift_codebook"}
 
 
 def _split_names(value: Any) -> Any:
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
     )
     bins: Bins = Field((8, 8, 8), description="colour histogram: bins of hue, saturation, value")
     decode_min_side: int = Field(448, ge=64, le=4096, description="JPEGs are decoded no smaller than this, in pixels")
-    sift_model: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
+    sift_codebook: str = Field("default", description="SIFT's codebook: the packaged one, or a library's own")
     precision: Literal["float32", "bf16", "fp16"] = Field(
         "float32", description="in which learned models compute: float32, or on a GPU bf16 or fp16, faster and coarser"
     )
@@ -140,11 +142,13 @@ class Settings(BaseSettings):
     )
 
     # Work
-    batch_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
+    chunk_size: int = Field(1_024, ge=1, le=1_000_000, description="images in a chunk, which is one task and one shard")
     model_batch_size: int = Field(32, ge=1, description="images in one forward pass of a learned embedder")
-    executor: Literal["local", "debug", "slurm"] = Field(
+    executor: str = Field(
         "local",
-        description="who embeds: processes of this machine, this process itself (debug), or jobs of a SLURM cluster",
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="who embeds: processes of this machine, this process itself (`debug`), jobs of a cluster (`slurm`, "
+        "`dask`), or what another package brings",
     )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="where models run: auto, cpu, cuda:N, mps"
@@ -219,6 +223,12 @@ class Settings(BaseSettings):
     )
     map_seed: int = Field(0, ge=0, le=2**31 - 1, description="map: the same seed gives the same map")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        """Take former names too; where both are given, the present one counts."""
+        return {RENAMED.get(name, name): values.get(RENAMED.get(name, name), value) for name, value in values.items()}
+
     @classmethod
     def load(cls, **flags: Any) -> "Settings":
         """Read settings from every source; `flags` that are None are not given.
@@ -227,7 +237,8 @@ class Settings(BaseSettings):
             SettingsError: names the setting, its value, and what is allowed.
         """
         _refuse_unknown_variables()
-        given = {name: value for name, value in flags.items() if value is not None}
+        given = _formerly_named_variables()
+        given |= {RENAMED.get(name, name): value for name, value in flags.items() if value is not None}
         library = find_library(given)
         _refuse_file(library)
         files = [library / SETTINGS_FILE, Path.cwd() / SETTINGS_FILE]
@@ -264,7 +275,7 @@ class Settings(BaseSettings):
         return {
             "bins": list(self.bins),
             "decode_min_side": self.decode_min_side,
-            "sift_model": self.sift_model,
+            "sift_codebook": self.sift_codebook,
             "precision": self.precision,
             "cpu_runtime": self.cpu_runtime,
             "icc_profiles": self.icc_profiles,
@@ -299,9 +310,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _refuse_unknown_variables() -> None:
     known = {f"IMGREC_{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith("IMGREC_") and name.upper() not in known)
+    understood = known | {f"IMGREC_{name.upper()}" for name in RENAMED}
+    unknown = sorted(
+        name for name in os.environ if name.upper().startswith("IMGREC_") and name.upper() not in understood
+    )
     if unknown:
         raise SettingsError(f"{', '.join(unknown)}: no such setting; there are {', '.join(sorted(known))}")
+
+
+def _formerly_named_variables() -> dict[str, Any]:
+    """The values of `IMGREC_*` variables of a former name, by the present name of the setting."""
+    variables = {name.upper(): value for name, value in os.environ.items()}
+    return {
+        present: variables[former]
+        for former, present in ((f"IMGREC_{old.upper()}", new) for old, new in RENAMED.items())
+        if former in variables and f"IMGREC_{present.upper()}" not in variables
+    }
 
 
 def _explain(details: Any) -> str:

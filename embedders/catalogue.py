@@ -15,7 +15,7 @@ from imgrec.embedders.modalities.dreamsim import DreamSimEmbedder
 from imgrec.embedders.modalities.efficientnet import ONNX_RUNTIME, EfficientNetEmbedder
 from imgrec.embedders.modalities.openclip import OpenClipEmbedder
 from imgrec.embedders.modalities.sift import SiftEmbedder
-from imgrec.embedders.modalities.sift_codebook import DEFAULT, model_path, read_model
+from imgrec.embedders.modalities.sift_codebook import DEFAULT, codebook_path, read_codebook
 from imgrec.embedders.models.dreamsim_types import PREFIX
 from imgrec.embedders.models.store import StoredModel, find_model
 from imgrec.storage.photos.profiles import IGNORED, profiles_of
@@ -38,7 +38,7 @@ MODEL_SETTINGS: dict[str, tuple[str, str]] = {
 }
 # What libraries, and versions of their indexes, have that were made before there was a choice.
 WITHOUT_CHOICE: Mapping[str, Any] = {
-    "sift_model": DEFAULT,
+    "sift_codebook": DEFAULT,
     "precision": FLOAT32,
     "cpu_runtime": ONNX_RUNTIME,
     "icc_profiles": IGNORED,
@@ -111,8 +111,8 @@ def check_stored_models(modalities: Iterable[str], vector_settings: Mapping[str,
 
 def model_files(vector_settings: Mapping[str, Any], models_dir: Path) -> list[Path]:
     """The files in a library's folder of models that these settings need."""
-    sift = vector_settings.get("sift_model", DEFAULT)
-    return [] if sift == DEFAULT else [model_path(models_dir, sift)]
+    sift = vector_settings.get("sift_codebook", DEFAULT)
+    return [] if sift == DEFAULT else [codebook_path(models_dir, sift)]
 
 
 def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
@@ -122,7 +122,7 @@ def check_models(vector_settings: Mapping[str, Any], models_dir: Path) -> None:
         ModelFileError: one is missing or damaged.
     """
     for path in model_files(vector_settings, models_dir):
-        read_model(path, vector_settings["sift_model"])
+        read_codebook(path, vector_settings["sift_codebook"])
 
 
 def _load(point: EntryPoint) -> Factory:

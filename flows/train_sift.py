@@ -9,8 +9,8 @@ from prefect import flow
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.errors import TooFewImagesError
-from imgrec.embedders.modalities.sift_codebook import model_path
-from imgrec.embedders.modalities.sift_training import describe_photos, train_model
+from imgrec.embedders.modalities.sift_codebook import codebook_path
+from imgrec.embedders.modalities.sift_training import describe_photos, train_codebook
 from imgrec.flows.skipping import skipped_if_locked
 from imgrec.storage.library import open_library
 from imgrec.storage.machine.lock import writer_lock
@@ -62,10 +62,10 @@ def train_sift(library: Path | str | None = None, settings: dict[str, Any] | Non
             found for part in map_batches(driver.pool, work, parts, 16, lambda photo, death: []) for found in part
         ]
         _check_enough(len(described))
-        model = train_model(described)
-        model.save(model_path(home.models_dir, model.digest))
-        home.with_vector_settings({**home.vector_settings, "sift_model": model.digest})
-    return TrainedSift(model.digest, len(described))
+        codebook = train_codebook(described)
+        codebook.save(codebook_path(home.models_dir, codebook.digest))
+        home.with_vector_settings({**home.vector_settings, "sift_codebook": codebook.digest})
+    return TrainedSift(codebook.digest, len(described))
 
 
 def _check_enough(photos: int) -> None:

@@ -200,9 +200,14 @@ def open_library(root: Path) -> Library:
         lists = {name: tuple(facts.get(name, ())) for name in ("modalities", "exclude")}
         if facts.get("images_roots"):
             facts["images_root"] = ""
-        return Library(root=root, **facts | lists)
-    except (KeyError, TypeError) as error:
+        return Library(root=root, **facts | lists | {"vector_settings": renamed_settings(facts["vector_settings"])})
+    except (AttributeError, KeyError, TypeError) as error:
         raise LibraryFormatError(f"{path} is not a library.json ({error}): restore it from a backup") from error
+
+
+def renamed_settings(vector_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings by their present names: a library, or an index, may have been written before."""
+    return {"sift_codebook" if name == "sift_model" else name: value for name, value in vector_settings.items()}
 
 
 def _facts_path(root: Path) -> Path:

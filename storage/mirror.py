@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterable, Set
-from itertools import chain
+from collections.abc import Iterable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,7 @@ def mirror_shards(registry: Registry, shards_dir: Path, paths: Iterable[Path]) -
     """Verify shards and copy them into the registry, one transaction a shard; return how many vectors came in."""
     mirrored = 0
     modalities = registry.fingerprints()
-    for path in paths:
-        shard = read_or_set_aside(path)
+    for path, shard in _read_ahead(paths):
         if shard is None or shard.fingerprint not in modalities:
             continue  # damaged, or of a model that this registry has never used
         with registry.transaction():
@@ -149,6 +149,19 @@ def read_or_set_aside(path: Path) -> Shard | None:
         return None
 
 
+def _read_ahead(paths: Iterable[Path]) -> Iterator[tuple[Path, Shard | None]]:
+    """Read and verify the next shard while SQLite writes this one: neither needs Python's lock for long."""
+    with ThreadPoolExecutor(1, thread_name_prefix="imgrec-mirror") as thread:
+        before = None
+        for path in paths:
+            ahead = path, thread.submit(read_or_set_aside, path)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = ahead
+        if before is not None:
+            yield before[0], before[1].result()
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     """What changes with a file's content, however it is changed."""
     status = path.stat()
@@ -183,10 +196,7 @@ def _mirror(registry: Registry, name: str, file: os.stat_result, shard: Shard) -
     connection.executemany(
         f"""INSERT OR IGNORE INTO {vector_table(shard.modality)} (image_id, fingerprint, vector)
             SELECT id, ?, ? FROM images WHERE content_hash = ?""",
-        (
-            (shard.fingerprint, vector.astype("<f4").tobytes(), content_hash)
-            for content_hash, vector in zip(shard.content_hashes, shard.vectors, strict=True)
-        ),
+        zip(repeat(shard.fingerprint), _blobs(shard), shard.content_hashes),
     )
     registry.clear_failures(shard.fingerprint, shard.content_hashes)
     outcome = (shard.modality, shard.fingerprint)
@@ -201,6 +211,13 @@ def _mirror(registry: Registry, name: str, file: os.stat_result, shard: Shard) -
         if failure.status not in OF_ONE_MODALITY
     )
     record_shard(registry, name, shard, file)
+
+
+def _blobs(shard: Shard) -> Iterator[bytes]:
+    """The vectors as the registry keeps them, little-endian float32."""
+    data = np.ascontiguousarray(shard.vectors, "<f4").tobytes()
+    size = 4 * shard.vectors.shape[1]
+    return (data[start : start + size] for start in range(0, len(data), size))
 
 
 def _merge(shards: list[Shard]) -> Shard:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,9 +66,9 @@ class Shard:
         """All contents that it has an outcome for."""
         return (*self.content_hashes, *(failure.content_hash for failure in self.failures))
 
-    @property
+    @cached_property
     def checksum(self) -> str:
-        """SHA-256 (hex) over everything the shard says."""
+        """SHA-256 (hex) over everything the shard says; computed once, so do not change `vectors` after it."""
         digest = hashlib.sha256(json.dumps([FORMAT, self.modality, self.fingerprint, self.vectors.shape]).encode())
         digest.update(b"".join(self.content_hashes))
         digest.update(np.ascontiguousarray(self.vectors, "<f4").data)

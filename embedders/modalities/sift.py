@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.base import Embedder, EmbedderSpec, Pixels, Vectors
-from imgrec.embedders.modalities.sift_codebook import DEFAULT, SiftModel, load_model
+from imgrec.embedders.modalities.sift_codebook import DEFAULT, SiftCodebook, load_codebook
 
 LONGEST_SIDE = 480
 MAX_KEYPOINTS = 1_000
@@ -36,7 +36,7 @@ class SiftEmbedder(Embedder):
     docs/decisions/sift-parameters.md has the measurements behind each number.
     """
 
-    def __init__(self, model: SiftModel, decode_min_side: int) -> None:
+    def __init__(self, model: SiftCodebook, decode_min_side: int) -> None:
         self._model = model
         self.spec = EmbedderSpec(
             name="sift",
@@ -53,8 +53,8 @@ class SiftEmbedder(Embedder):
 
     @classmethod
     def from_settings(cls, vector_settings: Mapping[str, Any], models_dir: Path | None) -> "SiftEmbedder":
-        name = vector_settings.get("sift_model", DEFAULT)  # libraries made before there was sift have none
-        return cls(load_model(name, models_dir), vector_settings["decode_min_side"])
+        name = vector_settings.get("sift_codebook", DEFAULT)  # libraries made before there was sift have none
+        return cls(load_codebook(name, models_dir), vector_settings["decode_min_side"])
 
     def embed(self, batch: Sequence[Pixels]) -> Vectors:
         vectors = np.full((len(batch), DIM), np.nan, np.float32)
@@ -86,7 +86,7 @@ def describe(pixels: Pixels) -> tuple[Floats, Floats]:
     return np.asarray(rooted, np.float32), np.array([keypoint.size for keypoint in keypoints], np.float32)
 
 
-def vlad(descriptors: Floats, weights: Floats, model: SiftModel) -> Floats:
+def vlad(descriptors: Floats, weights: Floats, model: SiftCodebook) -> Floats:
     """Sum the weighted residuals of each visual word; intra-normalise; take signed roots.
 
     Returns (words · local_dim,) of norm 1.

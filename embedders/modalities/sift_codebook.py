@@ -20,7 +20,7 @@ DEFAULT = "default"
 
 
 @dataclass(frozen=True, eq=False)
-class SiftModel:
+class SiftCodebook:
     """Learnt arrays, all float32.
 
     `mean` (128,) and `axes` (128, local_dim) turn RootSIFT descriptors into local ones; `centroids` (words, local_dim)
@@ -33,7 +33,7 @@ class SiftModel:
 
     @property
     def digest(self) -> str:
-        """16 hex digits over the arrays, which name the model and enter the fingerprint."""
+        """16 hex digits over the arrays, which name the codebook and enter the fingerprint."""
         digest = hashlib.sha256()
         for field in fields(self):
             array = getattr(self, field.name)
@@ -47,44 +47,44 @@ class SiftModel:
         write_atomic(path, buffer.getvalue())
 
 
-def model_path(models_dir: Path, name: str) -> Path:
+def codebook_path(models_dir: Path, name: str) -> Path:
     return models_dir / f"sift-{name}.npz"
 
 
 @cache
-def load_model(name: str, models_dir: Path | None) -> SiftModel:
-    """Load the packaged model `default`, or a library's own by its digest.
+def load_codebook(name: str, models_dir: Path | None) -> SiftCodebook:
+    """Load the packaged codebook `default`, or a library's own by its digest.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or not the model of that name.
+        ModelFileError: the file is missing, damaged, or not the codebook of that name.
     """
     if name == DEFAULT:
-        return _parse((files("imgrec.embedders") / "data" / "sift-default.npz").read_bytes(), "the packaged SIFT model")
+        return _parse((files("imgrec.embedders") / "data" / "sift-default.npz").read_bytes(), "the packaged codebook")
     if models_dir is None:
-        raise ModelFileError(f"SIFT model {name} belongs to a library, and none is given")
-    return read_model(model_path(models_dir, name), name)
+        raise ModelFileError(f"the codebook {name} of SIFT belongs to a library, and none is given")
+    return read_codebook(codebook_path(models_dir, name), name)
 
 
-def read_model(path: Path, name: str) -> SiftModel:
-    """Read the model of this digest from a file.
+def read_codebook(path: Path, name: str) -> SiftCodebook:
+    """Read the codebook of this digest from a file.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or not the model of that name.
+        ModelFileError: the file is missing, damaged, or not the codebook of that name.
     """
     try:
-        model = _parse(read_small(path), str(path))
+        codebook = _parse(read_small(path), str(path))
     except FileNotFoundError:
         raise ModelFileError(f"{path} is missing: restore it from a backup, or run `imgrec train sift`") from None
-    if model.digest != name:
-        raise ModelFileError(f"{path} is damaged (it holds model {model.digest}): restore it from a backup")
-    return model
+    if codebook.digest != name:
+        raise ModelFileError(f"{path} is damaged (it holds codebook {codebook.digest}): restore it from a backup")
+    return codebook
 
 
-def _parse(data: bytes, what: str) -> SiftModel:
+def _parse(data: bytes, what: str) -> SiftCodebook:
     try:
         check_unpacked_size(io.BytesIO(data), what)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return SiftModel(**{field.name: arrays[field.name].astype(np.float32) for field in fields(SiftModel)})
+            return SiftCodebook(**{field.name: arrays[field.name].astype(np.float32) for field in fields(SiftCodebook)})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         if isinstance(error, ModelFileError):
             raise

@@ -9,7 +9,7 @@ import numpy as np
 from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.errors import TooFewImagesError
 from imgrec.embedders.modalities.sift import Floats, describe
-from imgrec.embedders.modalities.sift_codebook import SiftModel
+from imgrec.embedders.modalities.sift_codebook import SiftCodebook
 from imgrec.storage.errors import ImageError
 from imgrec.storage.machine.pool import time_limit
 from imgrec.storage.photos.decoding import decode
@@ -51,10 +51,10 @@ def describe_photos(
     return described
 
 
-def train_model(descriptors: Sequence[Floats]) -> SiftModel:
+def train_codebook(descriptors: Sequence[Floats]) -> SiftCodebook:
     """Fit PCA and k-means to the RootSIFT descriptors of some pictures, each (N, 128).
 
-    The model is the same for the same descriptors, whatever the number of threads: everything that adds floats runs
+    The codebook is the same for the same descriptors, whatever the number of threads: everything that adds floats runs
     on one.
 
     Raises:
@@ -69,7 +69,7 @@ def train_model(descriptors: Sequence[Floats]) -> SiftModel:
         return _fit(sample)
 
 
-def _fit(sample: Floats) -> SiftModel:
+def _fit(sample: Floats) -> SiftCodebook:
     mean = sample.mean(axis=0, dtype=np.float64)
     _, axes = np.linalg.eigh(np.cov((sample - mean).T))
     kept = np.ascontiguousarray(axes[:, ::-1][:, :LOCAL_DIM], np.float32)
@@ -78,4 +78,4 @@ def _fit(sample: Floats) -> SiftModel:
         LOCAL_DIM, WORDS, niter=ITERATIONS, seed=_SEED, max_points_per_centroid=len(local) // WORDS + 1
     )
     clusters.train(local)
-    return SiftModel(mean.astype(np.float32), kept, np.asarray(clusters.centroids, np.float32))
+    return SiftCodebook(mean.astype(np.float32), kept, np.asarray(clusters.centroids, np.float32))

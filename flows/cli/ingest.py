@@ -37,7 +37,7 @@ from imgrec.flows.cli.server_named import server_is_named
 @walking_options
 @retry_option
 @settings_options(
-    "executor", "batch_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type",
+    "executor", "chunk_size", "workers", "device", "bins", "decode_min_side", "openclip_model", "dreamsim_type",
     "precision", "cpu_runtime", "icc_profiles", "models_root", "max_megapixels", "decode_timeout_s", "hnsw_m",
     "ef_construction", "ef_search", "max_failed_share", "max_missing_share", "orchestrate",
 )  # fmt: skip
@@ -89,7 +89,7 @@ def ingest(
 @settings_options(
     "bins",
     "decode_min_side",
-    "sift_model",
+    "sift_codebook",
     "openclip_model",
     "dreamsim_type",
     "precision",
@@ -98,7 +98,7 @@ def ingest(
     "models_root",
     "device",
     "workers",
-    "batch_size",
+    "chunk_size",
 )
 @json_option
 @click.pass_obj
@@ -111,7 +111,7 @@ def reembed(verbose: bool, /, library: str | None, as_json: bool, **settings: st
 
     \b
     imgrec reembed --bins 16x8x8
-    imgrec reembed --sift-model default     back from `imgrec train sift` to the packaged codebook
+    imgrec reembed --sift-codebook default     back from `imgrec train sift` to the packaged codebook
     """
     from imgrec.storage.library import open_library
 

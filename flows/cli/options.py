@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from imgrec.conf.photo_roots import with_removed
-from imgrec.conf.settings import Settings
+from imgrec.conf.settings import RENAMED, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +22,8 @@ def settings_options(*names: str) -> Callable[[F], F]:
             function = click.option(
                 f"--{name.replace('_', '-')}", name, metavar="VALUE", help=f"{field.description}{default}"
             )(function)
+        for former in (former for former, present in RENAMED.items() if present in names):
+            function = click.option(f"--{former.replace('_', '-')}", former, hidden=True)(function)
         return function
 
     return decorate

@@ -247,7 +247,10 @@ def _serve(listening: int, tells: int, parent: int) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            os.write(tells, b"1")
+            try:
+                os.write(tells, b"1")
+            except BrokenPipeError:  # who started it has ended meanwhile, and would like no traceback
+                os._exit(0)
             os.close(tells)
 
     config = uvicorn.Config(prefect.server.api.server.create_app, factory=True, log_level="error", lifespan="on")

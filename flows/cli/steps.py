@@ -65,7 +65,7 @@ def scan(
               help="Modality to compute; may be repeated.  [default: those of the library]")  # fmt: skip
 @retry_option
 @settings_options(
-    "executor", "batch_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
+    "executor", "chunk_size", "workers", "device", "openclip_model", "dreamsim_type", "models_root", "max_megapixels",
     "decode_timeout_s", "max_failed_share",
 )  # fmt: skip
 @json_option
@@ -85,7 +85,7 @@ def embed(
 
     \b
     imgrec embed
-    imgrec embed --modality sift --batch-size 256
+    imgrec embed --modality sift --chunk-size 256
     """
     names, chosen = list(modalities) or None, chosen_of(settings)
     loaded = Settings.load(library=library, modalities=names, **chosen)

@@ -50,10 +50,10 @@ def write_chunks(
     chosen: Settings,
     folder: Path,
 ) -> Iterator[WrittenChunk]:
-    """Write the pending contents as chunk files into a folder, one at a time, `batch_size` images each or more."""
+    """Write the pending contents as chunk files into a folder, one at a time, `chunk_size` images each or more."""
     total = sum(part.images for part in parts)
     store = ThumbnailStore(library.thumbnails_dir)
-    size = max(chosen.batch_size, -(-total // MAX_CHUNKS))
+    size = max(chosen.chunk_size, -(-total // MAX_CHUNKS))
     for part in parts:
         draws = chosen.thumbnails and part.counts  # once, where the modalities of a picture are divided
         for start in range(part.start, part.start + part.images, size):

@@ -60,7 +60,7 @@ def _track(run: Run, what: str, report: RunReport) -> TrackedRun | None:
     parameters: dict[str, object] = {
         "images_root": str(report.roots),
         "modalities": ",".join(run.specs),
-        "batch_size": run.chosen.batch_size,
+        "chunk_size": run.chosen.chunk_size,
         **{f"{name}.fingerprint": spec.fingerprint for name, spec in run.specs.items()},
         **{f"{name}.dim": spec.dim for name, spec in run.specs.items()},
         **run.library.vector_settings,

@@ -31,7 +31,7 @@ from imgrec.storage.registry.registry import Registry
 from imgrec.storage.renaming import preview_names
 from imgrec.storage.scan import foresee_refusal, preview_scan
 from imgrec.storage.space import IMAGE_ROW_BYTES, blob_bytes_of, index_bytes_of, shard_bytes_of
-from imgrec.tasks.executors.choosing import cluster_of
+from imgrec.tasks.executors.choosing import HERE, check_executor, cluster_of
 
 SAMPLE = 24
 FORWARD_SAMPLE = 8
@@ -74,7 +74,8 @@ def estimate_ingest(
     library = preview_library(settings, photos_moved)
     for name in settings.indexes or ():
         index_modalities(name, library.modalities)
-    if settings.executor != "slurm":
+    check_executor(settings.executor)
+    if settings.executor in HERE:
         check_device(library, settings.device)
     check_stored_models(library.modalities, library.vector_settings, settings.models_root)
     share = 1.0 if accept_missing else settings.max_missing_share
@@ -110,7 +111,7 @@ def estimate_ingest(
         left_alone=walked.left_alone,
         seconds=to_embed * a_picture,
         disk=estimate_disk(to_embed, dims, indexes, settings.hnsw_m),
-        jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.batch_size)),
+        jobs=_preview_jobs(settings, library, embedders, -(-to_embed // settings.chunk_size)),
     )
 
 

@@ -23,6 +23,7 @@ from imgrec.storage.registry.registry import Registry
 from imgrec.storage.renaming import settle_names
 from imgrec.tasks.calls import Calls
 from imgrec.tasks.driver import driving
+from imgrec.tasks.executors.choosing import HERE, check_executor
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def open_run(
         planned = preview_library(chosen, photos_moved, reembed)
         for name in indexes or ():
             index_modalities(name, planned.modalities)
-        if embeds and chosen.executor != "slurm":  # its nodes have other devices than this machine
+        check_executor(chosen.executor)
+        if embeds and chosen.executor in HERE:  # nodes of a cluster have other devices than this machine
             check_device(planned, chosen.device)
     with (
         explaining(chosen.library),

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from imgrec.search.errors import IndexDamagedError, IndexNotFoundError
 from imgrec.search.names import canonical_name, is_index_name, stored_name
+from imgrec.storage.library import renamed_settings
 from imgrec.storage.machine.atomic import atomic_path, write_atomic
 from imgrec.storage.machine.filesystems import keeps_open_files
 
@@ -174,10 +175,11 @@ class IndexFolder:
             facts["name"] = self.name  # of versions from before this order of modalities, too
             if facts["format_version"] == 1:
                 facts["ef_search"] = facts["parameters"]["ef_search"]
+            facts["vector_settings"] = renamed_settings(facts["vector_settings"])
             facts["members"] = tuple(Member(**member) for member in facts["members"])
             facts["segments"] = tuple(SegmentEntry(**segment) for segment in facts["segments"])
             return Manifest(**facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
             raise IndexDamagedError(f"{path} is damaged ({error}): the next `imgrec ingest` builds it anew") from error
 
     def new_manifest(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imgrec.search.errors import IndexDamagedError
+from imgrec.search.indexes.inner_products import inner_products
 from imgrec.search.indexes.writing import write_array
 
 Vectors = NDArray[np.float32]
@@ -22,6 +23,8 @@ DIMS_AT_ONCE = 32
 LARGEST = 127
 # So many of a thousand numbers may lie beyond the largest byte, and are cut off.
 CUT_SHARE = 1e-4
+# Fewer vectors than these are not worth more than one thread.
+FEW = 3
 _SEED = 5
 # Of the subspace iteration.
 OVERSAMPLED, POWER_ITERATIONS = 32, 3
@@ -40,7 +43,10 @@ class Reduction:
 
     def reduce(self, vectors: Vectors) -> Vectors:
         """Return the reduced vectors, whole numbers in [-127, 127], as float32, which FAISS takes."""
-        reduced = vectors @ self.matrix.T
+        if 0 < len(vectors) <= FEW:
+            reduced = np.stack([inner_products(self.matrix, vector) for vector in np.ascontiguousarray(vectors)])
+        else:
+            reduced = vectors @ self.matrix.T
         reduced += self.offset
         np.rint(reduced, out=reduced)
         return np.clip(reduced, -LARGEST, LARGEST, out=reduced)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imgrec.search.indexes.inner_products import inner_products
 from imgrec.search.indexes.layout import Member
 from imgrec.search.indexes.vectors import Ids, Vectors
 from imgrec.storage.registry.registry import Registry
@@ -45,10 +46,11 @@ class ExactScores:
 
     def _products(self, member: Member, part: Vectors, ids: Sequence[int]) -> Vectors:
         known = self.vectors(member.modality, member.fingerprint, ids)
-        nothing = np.zeros(member.dim, np.float32)
-        rows = [known.get(image_id, nothing) for image_id in ids]
-        found: Vectors = np.stack(rows) @ part if rows else np.empty(0, np.float32)
-        return found
+        rows = np.zeros((len(ids), member.dim), np.float32)
+        for place, image_id in enumerate(ids):
+            if image_id in known:
+                rows[place] = known[image_id]
+        return inner_products(rows, np.ascontiguousarray(part))
 
 
 def rescore(scores: ExactScores, queries: Vectors, ids: Ids, k: int) -> tuple[Vectors, Ids]:

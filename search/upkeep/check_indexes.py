@@ -157,7 +157,7 @@ def check_model_files(checked: CheckedLibrary) -> Iterator[Finding]:
             check_models(settings, library.models_dir)
             create_embedders(library.modalities, settings, library.models_dir)
         except (ModelFileError, EmbedderParameterError) as error:
-            remedy = "or change the library's mind with `imgrec reembed --sift-model default`"
+            remedy = "or change the library's mind with `imgrec reembed --sift-codebook default`"
             yield Finding("models", f"{who} needs a model: {error}", remedy)
 
 

@@ -16,6 +16,8 @@ from imgrec.storage.registry.migrations import check_not_newer, migrate, schema_
 BUSY_TIMEOUT_S = 60
 # Readers map the registry instead of copying its pages.
 READER_MMAP_BYTES = 2**32
+# The write-ahead log is brought into the registry every 64 MB of it: each time the disk is waited for.
+CHECKPOINT_PAGES = 16_384
 
 
 class Database:
@@ -35,6 +37,7 @@ class Database:
                 # With a write-ahead log, a power cut may take the last transactions (`durable` ones excepted). With a
                 # rollback journal that is not flushed, it may damage the file.
                 connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
                 connection.execute("PRAGMA foreign_keys = ON")
                 migrate(connection, path)
                 yield cls(connection)

@@ -162,18 +162,24 @@ class Images(Database):
 
     def clear_failures(self, fingerprint: str, content_hashes: Iterable[bytes]) -> None:
         """Let vectors outweigh failures: what has one was tried again, with success."""
-        contents = [(content_hash,) for content_hash in content_hashes]
-        self.connection.executemany(
-            "DELETE FROM vector_failures WHERE content_hash = ? AND fingerprint = ?",
-            ((*content, fingerprint) for content in contents),
-        )
+        contents = list(content_hashes)
+        failed = []
+        for some in slices_of(contents):  # most have never failed, and a question costs less than a change of nothing
+            run, marks = self.connection.execute, marks_of(some)
+            given = [*some, fingerprint]
+            run(f"DELETE FROM vector_failures WHERE content_hash IN ({marks}) AND fingerprint = ?", given)
+            failed += run(
+                f"""SELECT content_hash FROM images
+                    WHERE content_hash IN ({marks}) AND status NOT IN ('ok', '{UNREADABLE}')""",
+                some,
+            ).fetchall()
         of_one = ", ".join(f"'{status}'" for status in OF_ONE_MODALITY)
         self.connection.executemany(
             f"""UPDATE images SET status = 'ok', reason = NULL
                 WHERE content_hash = ? AND status NOT IN ('ok', '{UNREADABLE}') AND NOT EXISTS (
                   SELECT 1 FROM vector_failures AS failure
                   WHERE failure.content_hash = images.content_hash AND failure.status NOT IN ({of_one}))""",
-            contents,
+            failed,
         )
 
     def has_vector(self, modality: str, fingerprint: str, content_hash: bytes) -> bool:

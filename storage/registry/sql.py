@@ -1,6 +1,7 @@
 """Pieces of SQL that several files of this room use."""
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 from imgrec.storage.names import vector_table
 from imgrec.storage.photos.roots import end_of, prefix_of
@@ -8,6 +9,8 @@ from imgrec.storage.photos.roots import end_of, prefix_of
 # An image that is there, could be read, and so takes part in indexes.
 LIVE = "status = 'ok' AND missing_since IS NULL"
 VALUES_PER_QUERY = 500
+
+T = TypeVar("T")
 
 
 def lacks_outcome(modality: str, mark: str) -> str:
@@ -27,9 +30,9 @@ def outside(left_alone: Collection[str]) -> tuple[str, list[str]]:
     return " AND ".join(["NOT (path >= ? AND path < ?)"] * len(left_alone)) or "1", edges
 
 
-def slices_of(ids: Sequence[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), VALUES_PER_QUERY):
-        yield list(ids[start : start + VALUES_PER_QUERY])
+def slices_of(values: Sequence[T]) -> Iterator[list[T]]:
+    for start in range(0, len(values), VALUES_PER_QUERY):
+        yield list(values[start : start + VALUES_PER_QUERY])
 
 
 def marks_of(values: Sequence[object]) -> str:

@@ -1,6 +1,7 @@
 """Which executor a run takes: the setting `executor`."""
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from imgrec.conf.settings import Settings
@@ -9,8 +10,14 @@ from imgrec.embedders.machine import Machine
 from imgrec.storage.library import Library
 from imgrec.tasks.driver import current_driver
 from imgrec.tasks.executors.base import Executor
-from imgrec.tasks.executors.errors import MissingClusterError
+from imgrec.tasks.executors.errors import MissingClusterError, MissingExecutorError
 from imgrec.tasks.executors.local import LocalExecutor
+
+# Those that embed on this machine.
+HERE = ("local", "debug")
+BUILT_IN = (*HERE, "slurm")
+# Other packages' executors: a function of settings, library and who hears of images (tasks/executors/dask.py).
+ENTRY_POINTS = "imgrec.executors"
 
 if TYPE_CHECKING:
     from imgrec.tasks.executors.slurm import Cluster
@@ -21,6 +28,7 @@ def choose_executor(chosen: Settings, library: Library, embedders: Mapping[str, 
 
     Raises:
         MissingClusterError: submitit is not installed.
+        MissingExecutorError: there is none of that name, or what it needs is not installed.
     """
     driver = current_driver()
     if chosen.executor == "slurm":
@@ -28,7 +36,27 @@ def choose_executor(chosen: Settings, library: Library, embedders: Mapping[str, 
         from imgrec.tasks.executors.slurm import SlurmExecutor
 
         return SlurmExecutor(library.submissions_dir, cluster, driver.on_images)
+    if chosen.executor not in BUILT_IN:
+        check_executor(chosen.executor)
+        (point,) = entry_points(group=ENTRY_POINTS, name=chosen.executor)
+        plugged_in: Executor = point.load()(chosen, library, driver.on_images)
+        return plugged_in
     return LocalExecutor(library.chunks_dir, driver.pool, driver.pool.workers, machine_of(chosen), driver.on_images)
+
+
+def check_executor(name: str) -> None:
+    """Look whether there is an executor of that name, without importing it.
+
+    Raises:
+        MissingExecutorError: there is none, or several packages bring one.
+    """
+    if name in BUILT_IN:
+        return
+    brought = [point.name for point in entry_points(group=ENTRY_POINTS)]
+    if brought.count(name) != 1:
+        there = ", ".join(dict.fromkeys([*BUILT_IN, *brought]))
+        what = "brought by several packages: uninstall all but one" if name in brought else f"there are {there}"
+        raise MissingExecutorError(f"executor = {name}: {what}")
 
 
 def machine_of(chosen: Settings) -> Machine:

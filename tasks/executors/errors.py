@@ -17,3 +17,7 @@ class JobFailedError(ImgrecError, RuntimeError):
 
 class MissingClusterError(ImgrecError, ImportError):
     """What speaks to SLURM is in the extra [cluster], which is not installed."""
+
+
+class MissingExecutorError(ImgrecError, LookupError):
+    """There is no executor of that name, or what it needs is not installed."""

@@ -35,7 +35,7 @@ class Moods:
 
     def ingest(self, *more: object) -> Driver:
         where = ["ingest", self.home / "photos", "-l", self.library, "--executor", "slurm"]
-        return self.imgrec("--verbose", *where, "--batch-size", A_JOB, *more)
+        return self.imgrec("--verbose", *where, "--chunk-size", A_JOB, *more)
 
     def computed(self) -> Counter[int]:
         """How often each photo was embedded, by its number."""

@@ -175,7 +175,7 @@ def test_a_picture_that_ends_its_job_each_time_is_found(moods: Moods) -> None:
 
 def test_a_node_on_which_everything_fails_gets_no_more(cluster: Cluster, moods: Moods) -> None:
     moods.set("bad-node", "node1")
-    driver = moods.ingest("--batch-size", 3)
+    driver = moods.ingest("--chunk-size", 3)
     code, said = driver.end()
     assert_complete(moods, code, said)
     assert "node1 gets no more jobs: 2 failed there and none went well" in said

@@ -16,7 +16,7 @@ def test_a_cluster_makes_the_same_library(
     monkeypatch.setenv("IMGREC_MODALITIES", "color,sift,efficientnet")
     libraries = {name: tmp_path / name for name in ("local", "debug", "slurm")}
     for name, library in libraries.items():
-        code, said = imgrec("ingest", pictures, "-l", library, "--executor", name, "--batch-size", 8).end()
+        code, said = imgrec("ingest", pictures, "-l", library, "--executor", name, "--chunk-size", 8).end()
         assert code == 0, said
         assert "140 images embedded" in said
     local, *others = (vectors_of(library) for library in libraries.values())

@@ -98,7 +98,7 @@ def test_only_given_vector_settings_may_differ_from_a_librarys(here: Path) -> No
     expected = {
         "bins": [8, 8, 8],
         "decode_min_side": 448,
-        "sift_model": "default",
+        "sift_codebook": "default",
         "precision": "float32",
         "cpu_runtime": "onnxruntime",
         "icc_profiles": "srgb",
@@ -107,6 +107,18 @@ def test_only_given_vector_settings_may_differ_from_a_librarys(here: Path) -> No
     assert Settings.load(bins="4").given_vector_settings() == {"bins": [4, 4, 4]}
     write(here, "decode_min_side = 448")
     assert Settings.load().given_vector_settings() == {"decode_min_side": 448}
+
+
+def test_former_names_are_understood_in_every_source(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, "batch_size = 3\nsift_model = 'default'")
+    assert Settings.load().chunk_size == 3
+    monkeypatch.setenv("IMGREC_BATCH_SIZE", "4")
+    assert Settings.load().chunk_size == 4
+    assert Settings.load(batch_size=5).chunk_size == 5
+    assert Settings.load(chunk_size=6).chunk_size == 6
+    monkeypatch.setenv("IMGREC_CHUNK_SIZE", "7")
+    assert Settings.load().chunk_size == 7
+    assert Settings.load().given_vector_settings() == {"sift_codebook": "default"}
 
 
 def test_settings_do_not_change_once_they_are_read() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from imgrec.embedders.base import Pixels, Vectors
 from imgrec.embedders.models.dreamsim_types import ADAPTER_CONFIG, BACKBONES, TYPES
 
 if TYPE_CHECKING:
+    import pytest
     import torch
 
 WIDTH, DEPTH, RANK = 768, 12, 16
@@ -177,7 +177,7 @@ def write_hub(folder: Path, width: int = WIDTH) -> None:
     torch.save({}, folder / "dinov2_vitb14_pretrain.pth")
 
 
-def narrow(monkeypatch: pytest.MonkeyPatch, width: int = NARROW) -> None:
+def narrow(monkeypatch: "pytest.MonkeyPatch", width: int = NARROW) -> None:
     """Let the library make its transformers of another width: the same code, a hundredth of the work."""
     import torch
     from dreamsim.feature_extraction import (

@@ -10,7 +10,7 @@ from benchmarks.pictures import real_pictures
 from imgrec.embedders import arithmetic
 from imgrec.embedders.arithmetic import one_thread
 from imgrec.embedders.modalities.sift import SiftEmbedder
-from imgrec.embedders.modalities.sift_codebook import DEFAULT, load_model
+from imgrec.embedders.modalities.sift_codebook import DEFAULT, load_codebook
 from imgrec.storage.photos.decoding import decode
 
 
@@ -48,7 +48,7 @@ def test_no_thread_takes_the_limit_from_another() -> None:
 
 
 def test_sift_makes_the_same_bytes_in_many_threads() -> None:
-    embedder = SiftEmbedder(load_model(DEFAULT, None), 448)
+    embedder = SiftEmbedder(load_codebook(DEFAULT, None), 448)
     pictures = [decode(path.read_bytes(), 128, 256) for path in real_pictures()[:8]]
     alone = [embedder.embed([picture]).tobytes() for picture in pictures]
     before = pool_sizes()

@@ -27,7 +27,7 @@ MODALITIES = ("color", "sift")
 VECTOR_SETTINGS: dict[str, Any] = {
     "bins": [8, 8, 8],
     "decode_min_side": 448,
-    "sift_model": "default",
+    "sift_codebook": "default",
     "precision": "float32",
     "cpu_runtime": "onnxruntime",
     "icc_profiles": "srgb",

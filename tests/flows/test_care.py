@@ -51,7 +51,7 @@ def test_a_trained_codebook_goes_when_the_packaged_one_is_back(
         )
         assert None not in ran.lines[0]["hits"][0]["scores"].values()
 
-    (back,) = imgrec("reembed", "--library", library, "--sift-model", "default", "--json").lines
+    (back,) = imgrec("reembed", "--library", library, "--sift-codebook", "default", "--json").lines
     assert back["embedded"] == 20
     (listed,) = imgrec("gc", "--library", library, "--keep-hours", 0, "--delete", "--json").lines
     assert [item["kind"] for item in listed["garbage"]].count("model") == 1

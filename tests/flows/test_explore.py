@@ -208,7 +208,7 @@ def test_thumbnails_come_with_the_vectors(photos: Path, library: Path, imgrec: I
 
 def test_an_ingest_merges_small_packs(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "SPARE_PACKS", 2)
-    ingest(photos, library, batch_size=1)
+    ingest(photos, library, chunk_size=1)
     assert len(pack_paths(library / "thumbnails")) <= 2
     with public.open(library) as opened:
         assert len(opened.thumbnails(range(1, 7))) == 6

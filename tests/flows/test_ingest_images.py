@@ -38,7 +38,7 @@ from tests.storage.pictures import wait_for_another_ctime
 
 
 def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> None:
-    ingest(photos, library, batch_size=4, workers=2)
+    ingest(photos, library, chunk_size=4, workers=2)
     shards = [read_shard(path) for path in list_shards(library / "shards")]
     assert sorted(len(shard.content_hashes) for shard in shards) == [2, 4]
     in_shards = {
@@ -55,7 +55,7 @@ def test_shards_and_blobs_hold_the_same_bytes(photos: Path, library: Path) -> No
     assert in_shards == in_registry
 
 
-def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -> None:
+def test_chunk_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -> None:
     def vectors(name: str, **settings: Any) -> dict[str, bytes]:
         ingest(photos, tmp_path / name, **settings)
         with Registry.open_for_reading(tmp_path / name / "registry.sqlite") as registry:
@@ -63,13 +63,13 @@ def test_batch_size_and_workers_change_no_vector(photos: Path, tmp_path: Path) -
                 registry.connection.execute("SELECT path, vector FROM images JOIN color_vectors ON image_id = id")
             )
 
-    assert vectors("one", batch_size=1, workers=1) == vectors("other", batch_size=512, workers=3)
+    assert vectors("one", chunk_size=1, workers=1) == vectors("other", chunk_size=512, workers=3)
 
 
 @pytest.mark.usefixtures("through_prefect")
 def test_one_task_run_a_chunk_with_readable_names(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MAX_CHUNKS", 2)  # chunks grow instead
-    report = ingest_images(photos, library, settings={"batch_size": 1})
+    report = ingest_images(photos, library, settings={"chunk_size": 1})
     assert embedded(report) == 6
     with get_client(sync_client=True) as client:
         newest, tasks = newest_run(client)
@@ -191,12 +191,12 @@ def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Pat
 
 
 def test_shards_without_a_mirror_are_adopted_and_nothing_is_computed_twice(photos: Path, library: Path) -> None:
-    ingest(photos, library, batch_size=3)
+    ingest(photos, library, chunk_size=3)
     for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
         (library / name).unlink(missing_ok=True)
     (photos / "more.png").write_bytes((photos / "cell.png").read_bytes() + b"trailing")
 
-    report = ingest(photos, library, batch_size=2)
+    report = ingest(photos, library, chunk_size=2)
 
     assert (embedded(report), report.images["ok"]) == (1, 7)
 
@@ -217,7 +217,7 @@ def test_a_damaged_shard_is_computed_again(photos: Path, library: Path) -> None:
 
 
 def test_a_damaged_shard_comes_back_from_the_registry(photos: Path, library: Path) -> None:
-    ingest(photos, library, batch_size=2)
+    ingest(photos, library, chunk_size=2)
     first, second, _ = list_shards(library / "shards")
     wait_for_another_ctime(library)
     damaged = bytearray(first.read_bytes())

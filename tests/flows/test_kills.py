@@ -17,6 +17,8 @@ from tests.flows.launcher import OWN_MLFLOW, Ended, Kill, Launcher, open_launche
 SMALL = {"imgrec.storage.mirror.SPARE_SHARDS": 4, "imgrec.search.indexes.adding.MERGE_FACTOR": 2}
 # Worker processes have nothing to do after this share of an ingest's steps.
 WORKERS_UNTIL = 0.3
+# In the long run of them; CI, which is in a hurry, takes fewer.
+KILLS = int(os.environ.get("KILLS", "100"))
 # What a library must hold is computed by embedders that two threads may not share.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -35,9 +37,9 @@ class Life:
 
     def ingest(self, kill: Kill | None = None) -> Ended:
         chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
-        batch_size = self.random.choice([2, 3, 5])
+        chunk_size = self.random.choice([2, 3, 5])
         ended = self.launcher.run(
-            "ingest", self.album.root, "--library", self.library, *chosen, "--batch-size", batch_size, "--json",
+            "ingest", self.album.root, "--library", self.library, *chosen, "--chunk-size", chunk_size, "--json",
             library=self.library, kill=kill, constants=SMALL, environment=OWN_MLFLOW,
         )  # fmt: skip
         wait_until_gone(ended.pid)
@@ -82,7 +84,7 @@ def test_ten_kills_lose_nothing(launcher: Launcher, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_lose_nothing(tmp_path: Path, server_environment: dict[str, str]) -> None:
+def test_many_kills_lose_nothing(tmp_path: Path, server_environment: dict[str, str]) -> None:
     """In four libraries, two at a time, since an ingest waits a lot; one of them through Prefect."""
 
     def live_once(seed: int) -> list[str]:
@@ -90,11 +92,11 @@ def test_a_hundred_kills_lose_nothing(tmp_path: Path, server_environment: dict[s
         home.mkdir()
         with open_launcher(home / "launcher", server_environment if seed == 2 else os.environ) as launcher:
             life = Life(launcher, home, seed)
-            live(life, kills=25)
+            live(life, kills=KILLS // 4)
         return life.struck
 
     with ThreadPoolExecutor(2) as two:
         struck = "\n".join(step for life in two.map(live_once, range(2, 6)) for step in life)
     places = ("/registry.sqlite", "/chunks", "/shards", "/segments", "/versions", r"/indexes/\w+/\.tmp", "/mlflow.db")
     # Where exactly they fall depends on the machine.
-    assert sum(bool(re.search(place, struck)) for place in places) >= 5, struck
+    assert sum(bool(re.search(place, struck)) for place in places) >= min(5, KILLS // 10), struck

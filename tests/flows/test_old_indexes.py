@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from imgrec.embedders.modalities.sift_codebook import SiftCodebook, codebook_path
 from imgrec.search import Searcher
 from imgrec.search.indexes.layout import IndexFolder, list_indexes
+from imgrec.storage.library import open_library
 from tests.flows.conftest import Imgrec
 from tests.plain import build, ingest
 
@@ -57,3 +60,25 @@ def test_the_pointer_of_an_old_index_is_mended(grown: Path, imgrec: Imgrec, poin
     assert ingest(library=grown).indexes[OLD].manifest.live == 6
     assert folder.read_manifest().live == 6
     assert imgrec("doctor", "--library", grown).code == 0
+
+
+def test_a_codebook_under_its_former_name_is_the_same_codebook(photos: Path, library: Path) -> None:
+    """Else a library with one of its own would get new vectors, or look its pictures up by the packaged one."""
+    random, picture = np.random.default_rng(0), min(photos.iterdir())
+    own = SiftCodebook(*(random.standard_normal(shape).astype(np.float32) for shape in ((128,), (128, 64), (64, 64))))
+    ingest(photos, library, ["sift"])
+    own.save(codebook_path(library / "models", own.digest))
+    home = open_library(library)
+    home.with_vector_settings({**home.vector_settings, "sift_codebook": own.digest})
+    ingest(library=library)
+    with Searcher(library) as searcher:
+        before = searcher.search([picture])[0].hits
+    written = [path for path in library.rglob("*.json") if own.digest in path.read_text()]
+    assert {path.name for path in written} == {"library.json", "manifest.json"}
+    for path in written:
+        path.write_text(path.read_text().replace("sift_codebook", "sift_model"))
+    with Searcher(library) as searcher:
+        assert searcher.search([picture])[0].hits == before
+    again = ingest(library=library)
+    assert again.embedded is not None and again.embedded.images == 0
+    assert {index.action for index in again.indexes.values()} == {"unchanged"}

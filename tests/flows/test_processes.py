@@ -52,7 +52,7 @@ def start(server_environment: dict[str, str]) -> Start:
         photos: Path, library: Path, *options: str, environment: dict[str, str] = server_environment
     ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [IMGREC, "ingest", photos, "--library", library, "--batch-size", str(CHUNK), "--json", *options],
+            [IMGREC, "ingest", photos, "--library", library, "--chunk-size", str(CHUNK), "--json", *options],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,7 +113,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight(many_photos: Path, library: Path
 
 
 def test_ctrl_c_twice_ends_at_once(many_photos: Path, library: Path, start: Start) -> None:
-    running = start(many_photos, library, "--batch-size", str(MANY))  # all of it is in flight
+    running = start(many_photos, library, "--chunk-size", str(MANY))  # all of it is in flight
     _wait(lambda: (library / "chunks").exists() and any((library / "chunks").glob("*.json")), 60)
     os.killpg(running.pid, signal.SIGINT)
     err = running.stderr

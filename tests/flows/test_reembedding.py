@@ -116,7 +116,7 @@ def test_indexes_whose_own_vectors_stay_take_the_new_settings_too(two_modalities
     """Else they would go on asking for the scores and the model of an old codebook."""
     home = open_library(two_modalities)
     segments = manifests(two_modalities)["color"].segments
-    home.with_vector_settings({**home.vector_settings, "sift_model": "default", "bins": [8, 8, 8], "note": 1})
+    home.with_vector_settings({**home.vector_settings, "sift_codebook": "default", "bins": [8, 8, 8], "note": 1})
     report = ingest(library=two_modalities)
     assert report.embedded is not None
     assert report.embedded.images == 0
@@ -127,9 +127,9 @@ def test_indexes_whose_own_vectors_stay_take_the_new_settings_too(two_modalities
 def test_a_killed_reembedding_serves_the_old_vectors_and_is_completed(
     many_photos: Path, library: Path, server_environment: dict[str, str]
 ) -> None:
-    ingest(many_photos, library, batch_size=CHUNK, workers=2)
+    ingest(many_photos, library, chunk_size=CHUNK, workers=2)
     before = {path.parent.name for path in list_shards(library / "shards")}
-    options = ["--library", str(library), "--bins", "4x4x4", "--batch-size", str(CHUNK)]
+    options = ["--library", str(library), "--bins", "4x4x4", "--chunk-size", str(CHUNK)]
     with Searcher(library) as searcher:
         (answer,) = searcher.search(["id:7"])
         running = subprocess.Popen(

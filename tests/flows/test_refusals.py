@@ -65,7 +65,7 @@ def album(tmp_path: Path) -> Album:
 
 def start(launcher: Launcher, album: Album, library: Path, **options: object) -> Running:
     chosen = [option for modality in MODALITIES for option in ("--modality", modality)]
-    arguments = ["ingest", album.root, "--library", library, *chosen, "--batch-size", 5, "--json"]
+    arguments = ["ingest", album.root, "--library", library, *chosen, "--chunk-size", 5, "--json"]
     return launcher.start(*arguments, library=library, **options)
 
 
@@ -83,18 +83,18 @@ def assert_one_line(ended: Ended, said: str) -> None:
     assert "then run the command again" in line
 
 
-def places(ended: Ended) -> list[str]:
-    """Where in the library a command's steps were: the first folder, or the file."""
-    return [step.split(" /", 1)[1].split("/")[0] for step in ended.steps if " /" in step]
+def last_places(ended: Ended) -> set[str]:
+    """Where in the library a command was at its end: the first folder, or the file. It tidies up in two others."""
+    return {step.split(" /", 1)[1].split("/")[0] for step in [step for step in ended.steps if " /" in step][-4:]}
 
 
 def fill_and_grow(launcher: Launcher, album: Album, disk: Disk, grow_kb: tuple[int, int]) -> set[str]:
     """Ingest on a disk that is too small, a little less each time; return where the ingests stopped."""
     random = Random(1)
-    library, size, stopped = disk.path / "library", 16 * KB, set()
+    library, size, stopped = disk.path / "library", 16 * KB, set[str]()
     while (ended := ingest(launcher, album, library, environment=OWN_MLFLOW)).code:
         assert_one_line(ended, f"no space is left on the disk of {library}")
-        stopped.add([place for place in places(ended) if place != "lock.json"][-1])
+        stopped |= last_places(ended)
         size += random.randrange(*grow_kb) * KB
         disk.resize(size)
     disk.resize(size + 100 * KB)  # a reader of the registry needs some KB too

@@ -119,7 +119,7 @@ def test_a_retry_that_is_killed_loses_nothing(launcher: Launcher, tmp_path: Path
     command = ["ingest", album.root, "--library", library, "--modality", "color", "--modality", "sift", "--json"]
 
     def retry(kill: Kill | None = None) -> Any:
-        ended = launcher.run(*command, "--batch-size", 3, "--retry-failed", library=library, kill=kill)
+        ended = launcher.run(*command, "--chunk-size", 3, "--retry-failed", library=library, kill=kill)
         wait_until_gone(ended.pid)
         return ended
 

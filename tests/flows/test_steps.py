@@ -75,7 +75,7 @@ def test_the_commands_go_step_by_step(imgrec: Imgrec, photos: Path, library: Pat
     (scanned,) = imgrec("scan", photos, "--library", library, "--json").lines
     assert (scanned["new"], scanned["images"]["ok"]) == (6, 6)
     assert "embedded" not in scanned
-    (embedded,) = imgrec("embed", "--library", library, "--modality", "color", "--batch-size", 4, "--json").lines
+    (embedded,) = imgrec("embed", "--library", library, "--modality", "color", "--chunk-size", 4, "--json").lines
     assert (embedded["embedded"], embedded["indexes"]) == (6, {})
     parameters = ("--hnsw-m", 24, "--ef-construction", 80, "--ef-search", 50, "--batch-size", 512)
     (built,) = imgrec("index", "build", "--library", library, "--index", "color", *parameters, "--json").lines

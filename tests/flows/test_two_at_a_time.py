@@ -35,7 +35,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(
 ) -> None:
     assert launcher.run("ingest", album.root, "--library", library, library=library).code == 0
     album.change()
-    first = launcher.start("ingest", "--library", library, "--batch-size", 1, "--json", library=library)
+    first = launcher.start("ingest", "--library", library, "--chunk-size", 1, "--json", library=library)
     while not (library / "lock.json").exists():
         time.sleep(0.005)
     os.kill(first.pid, signal.SIGSTOP)
@@ -47,7 +47,7 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_lock(
         assert (refused.code, refused.out) == (1, "")
         (line,) = refused.err.splitlines()
         assert f"process {first.pid} on {socket.gethostname()} since 20" in line
-        assert f"(`imgrec ingest --library {library} --batch-size 1 --json`)" in line
+        assert f"(`imgrec ingest --library {library} --chunk-size 1 --json`)" in line
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait().code == 0
     wait_until_gone(first.pid)
@@ -87,7 +87,7 @@ def test_readers_go_on_undisturbed_through_ingests(launcher: Launcher, album: Al
         for _ in range(2):
             album.change(keep=kept)
             ended = launcher.run(
-                "ingest", "--library", library, "--batch-size", 1, "--json", library=library, constants=BUSY
+                "ingest", "--library", library, "--chunk-size", 1, "--json", library=library, constants=BUSY
             )
             assert ended.code == 0, ended
         counts = [reader.stop() for reader in readers]

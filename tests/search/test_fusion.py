@@ -65,7 +65,7 @@ def combined(tmp_path_factory: pytest.TempPathFactory) -> Library:
     for path in real_pictures()[:8]:
         (photos / path.name).write_bytes(path.read_bytes())
     Image.new("RGB", (300, 200), "teal").save(photos / "plain.png")
-    settings = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_model": "default"}
+    settings = {"bins": [8, 8, 8], "decode_min_side": 448, "sift_codebook": "default"}
     library = create_library(home / "library", photos, ("color", "sift"), settings)
     ingest(library)
     return library

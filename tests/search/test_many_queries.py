@@ -21,7 +21,7 @@ from tests.search.libraries import ingest
 def library(tmp_path_factory: pytest.TempPathFactory, pictures: Library) -> Library:
     """Colours and a model, which is computed in batches beside the workers."""
     home = tmp_path_factory.mktemp("many")
-    settings = {**SETTINGS, "sift_model": "default", "precision": "float32", "cpu_runtime": "onnxruntime"}
+    settings = {**SETTINGS, "sift_codebook": "default", "precision": "float32", "cpu_runtime": "onnxruntime"}
     modalities = ("color", "sift", "efficientnet")
     library = create_library(home / "library", Path(pictures.images_root), modalities, settings)
     ingest(library)

@@ -79,7 +79,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Library:
     (home / "photos").mkdir()
     for number in range(4):
         Image.effect_noise((90, 70), 40 + 40 * number).save(home / "photos" / f"{number}.png")
-    settings = {"bins": [2, 2, 2], "decode_min_side": 64, "sift_model": "default"}
+    settings = {"bins": [2, 2, 2], "decode_min_side": 64, "sift_codebook": "default"}
     library = create_library(home / "library", home / "photos", ("color", "sift", "efficientnet"), settings)
     ingest(library)
     (manifest,) = library.indexes_dir.glob(f"{ON_DISK}/versions/*/manifest.json")

@@ -140,7 +140,7 @@ def test_an_image_in_which_a_modality_finds_nothing_is_told_why(tmp_path: Path) 
     (tmp_path / "photos").mkdir()
     Image.effect_noise((200, 150), 80).save(tmp_path / "photos" / "noise.png")
     Image.new("RGB", (200, 150), "teal").save(tmp_path / "photos" / "plain.png")
-    settings = {**SETTINGS, "sift_model": "default"}
+    settings = {**SETTINGS, "sift_codebook": "default"}
     library = create_library(tmp_path / "library", tmp_path / "photos", ("color", "sift"), settings)
     ingest(library)
     query = f"id:{ids_of(library)['plain.png']}"

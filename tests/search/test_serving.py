@@ -24,7 +24,7 @@ from tests.search.conftest import make_library
 from tests.search.libraries import ingest
 
 THREADS = 16
-SIFT_TOO = {"bins": [8, 8, 8], "decode_min_side": 128, "sift_model": "default"}
+SIFT_TOO = {"bins": [8, 8, 8], "decode_min_side": 128, "sift_codebook": "default"}
 CALLS: dict[str, Callable[[Searcher], object]] = {
     "search": lambda searcher: searcher.search(["id:1"]),
     "search_vectors": lambda searcher: searcher.search_vectors(np.ones((1, 512), np.float32)),

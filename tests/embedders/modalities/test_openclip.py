@@ -251,7 +251,7 @@ def test_a_model_that_sees_more_pixels_than_are_decoded_is_refused(stored: Store
 def test_a_real_model_and_real_workers_make_what_it_makes_alone(tmp_path: Path, stored: StoredModel) -> None:
     embedder = loaded(stored, 224)
     pending = write_photos(tmp_path / "photos", IMAGES_PER_PART + 3)
-    settings = {"bins": [4, 4, 4], "decode_min_side": 224, "sift_model": "default", "openclip_model": stored.card}
+    settings = {"bins": [4, 4, 4], "decode_min_side": 224, "sift_codebook": "default", "openclip_model": stored.card}
     both = {name: create_embedder(name, settings).spec.fingerprint for name in ("color", "openclip")}
     path = write_chunk(tmp_path, pending, fingerprints=both, vector_settings=settings)
     with WorkerPool(2, preload=["imgrec.embedders.work.worker"]) as pool:

@@ -14,21 +14,21 @@ from benchmarks.pictures import real_pictures
 from imgrec.embedders.base import Pixels
 from imgrec.embedders.errors import ModelFileError, TooFewImagesError
 from imgrec.embedders.modalities.sift import DIM, SiftEmbedder, describe, shorten, vlad
-from imgrec.embedders.modalities.sift_codebook import DEFAULT, SiftModel, load_model, model_path
-from imgrec.embedders.modalities.sift_training import train_model
+from imgrec.embedders.modalities.sift_codebook import DEFAULT, SiftCodebook, codebook_path, load_codebook
+from imgrec.embedders.modalities.sift_training import train_codebook
 from tests.embedders.contract import EmbedderContract
 
 
 class TestSiftContract(EmbedderContract):
     modality = "sift"
-    vector_settings: ClassVar[Mapping[str, Any]] = {"sift_model": "default", "decode_min_side": 448}
+    vector_settings: ClassVar[Mapping[str, Any]] = {"sift_codebook": "default", "decode_min_side": 448}
     changes: ClassVar[Sequence[Mapping[str, Any]]] = [{"decode_min_side": 449}]
     silent: ClassVar[Sequence[int]] = (2, 3, 4, 5, 6, 7)  # ramp, white, black, one pixel, three and one pixels wide
 
 
 @pytest.fixture(scope="module")
 def embedder() -> SiftEmbedder:
-    return SiftEmbedder(load_model(DEFAULT, None), 448)
+    return SiftEmbedder(load_codebook(DEFAULT, None), 448)
 
 
 def load(name: str) -> Image.Image:
@@ -59,7 +59,7 @@ def test_copies_score_higher_than_anything_else(embedder: SiftEmbedder, name: st
 def test_vlad_is_what_its_papers_say() -> None:
     random = np.random.default_rng(0)
     axes = np.linalg.qr(random.standard_normal((128, 4)))[0].astype(np.float32)
-    model = SiftModel(random.random(128, np.float32), axes, random.standard_normal((8, 4)).astype(np.float32))
+    model = SiftCodebook(random.random(128, np.float32), axes, random.standard_normal((8, 4)).astype(np.float32))
     descriptors, weights = random.random((50, 128), np.float32), random.random(50, np.float32)
     expected = np.zeros((8, 4))
     for descriptor, weight in zip(descriptors.astype(np.float64), weights, strict=True):
@@ -88,7 +88,7 @@ def test_large_keypoints_count_more_as_the_root_of_their_size(embedder: SiftEmbe
     picture = pixels(load("coins.png"))
     descriptors, sizes = describe(picture)
     assert sizes.max() > 4 * sizes.min()
-    expected = shorten(vlad(descriptors, np.sqrt(sizes), load_model(DEFAULT, None)), DIM)
+    expected = shorten(vlad(descriptors, np.sqrt(sizes), load_codebook(DEFAULT, None)), DIM)
     assert np.allclose(embedder.embed([picture])[0], expected, rtol=0, atol=1e-6)
 
 
@@ -108,26 +108,26 @@ def test_a_trained_model_is_the_same_for_any_number_of_threads_and_survives_its_
     models = []
     for threads in (1, 4):
         faiss.omp_set_num_threads(threads)
-        models.append(train_model(descriptors))
+        models.append(train_codebook(descriptors))
     assert models[0].digest == models[1].digest
-    path = model_path(tmp_path, models[0].digest)
+    path = codebook_path(tmp_path, models[0].digest)
     models[0].save(path)
-    assert load_model(models[0].digest, tmp_path).digest == models[0].digest
+    assert load_codebook(models[0].digest, tmp_path).digest == models[0].digest
     embedder = SiftEmbedder(models[0], 448)
-    assert embedder.spec.fingerprint != SiftEmbedder(load_model(DEFAULT, None), 448).spec.fingerprint
+    assert embedder.spec.fingerprint != SiftEmbedder(load_codebook(DEFAULT, None), 448).spec.fingerprint
 
 
 def test_too_little_to_learn_from_is_told() -> None:
     with pytest.raises(TooFewImagesError, match="too few"):
-        train_model([np.zeros((100, 128), np.float32)])
+        train_codebook([np.zeros((100, 128), np.float32)])
 
 
 def test_a_missing_or_damaged_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="is missing"):
-        load_model("0123456789abcdef", tmp_path)
-    model_path(tmp_path, "1123456789abcdef").write_bytes(b"PK nothing")
+        load_codebook("0123456789abcdef", tmp_path)
+    codebook_path(tmp_path, "1123456789abcdef").write_bytes(b"PK nothing")
     with pytest.raises(ModelFileError, match="is damaged"):
-        load_model("1123456789abcdef", tmp_path)
-    load_model(DEFAULT, None).save(model_path(tmp_path, "2123456789abcdef"))
-    with pytest.raises(ModelFileError, match="it holds model"):
-        load_model("2123456789abcdef", tmp_path)
+        load_codebook("1123456789abcdef", tmp_path)
+    load_codebook(DEFAULT, None).save(codebook_path(tmp_path, "2123456789abcdef"))
+    with pytest.raises(ModelFileError, match="it holds codebook"):
+        load_codebook("2123456789abcdef", tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgrec.embedders.errors import ModelFileError
-from imgrec.embedders.modalities.sift_codebook import read_model
+from imgrec.embedders.modalities.sift_codebook import read_codebook
 from imgrec.embedders.models.archives import check_unpacked_size
 from imgrec.embedders.models.dreamsim_adding import describe_dreamsim, unpack
 from imgrec.embedders.models.dreamsim_types import ADAPTER_CONFIG, BACKBONES, TYPES
@@ -55,10 +55,10 @@ def test_weights_that_are_such_an_archive_are_not_read(tmp_path: Path) -> None:
 
 def test_a_codebook_that_is_one_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=SAYS):
-        read_model(bomb(tmp_path / "sift-abc.npz", "mean.npy"), "abc")
+        read_codebook(bomb(tmp_path / "sift-abc.npz", "mean.npy"), "abc")
     (tmp_path / "sift-abc.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(ModelFileError, match="is damaged"):
-        read_model(tmp_path / "sift-abc.npz", "abc")
+        read_codebook(tmp_path / "sift-abc.npz", "abc")
 
 
 def test_what_weights_are_packed_to_passes() -> None:

@@ -61,6 +61,19 @@ def test_a_server_that_is_killed_is_started_anew_on_its_port(server: TemporarySe
     assert server.process is not first
 
 
+def test_a_server_whose_starter_has_ended_meanwhile_ends_quietly() -> None:
+    told, tells = os.pipe()
+    os.close(told)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        arguments = map(str, (listening.fileno(), tells, os.getpid()))
+        done = subprocess.run(
+            [sys.executable, "-m", "imgrec.flows.cli.server", *arguments],
+            pass_fds=(listening.fileno(), tells), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    os.close(tells)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_server_that_is_killed_at_every_start_is_told(server: TemporaryServer) -> None:
     for _ in range(MAX_STARTS):
         kill(server)
@@ -89,7 +102,7 @@ def ingest(tmp_path: Path, own_server_environment: dict[str, str]) -> Ingest:
     def start(home: str, photos: Path, library: Path, **more: str) -> "subprocess.Popen[str]":
         own = {"PREFECT_HOME": str(tmp_path / home), "PYTHONPATH": str(tmp_path)}
         return subprocess.Popen(
-            [IMGREC, "ingest", photos, "--library", library, "--batch-size", "5", "--json"],
+            [IMGREC, "ingest", photos, "--library", library, "--chunk-size", "5", "--json"],
             env={**own_server_environment, **OWN_MLFLOW, **own, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -56,7 +56,7 @@ def fail(chosen: Settings, failing: int, monkeypatch: pytest.MonkeyPatch) -> Fai
 def test_a_job_that_fails_is_told_when_the_others_are_done(
     photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = settings_of(photos, library, batch_size=1)
+    chosen = settings_of(photos, library, chunk_size=1)
     assert len(fail(chosen, 2, monkeypatch).embedded) == 4
     report = ingest(chosen, PlainCalls(0))
     assert report.embedded is not None
@@ -66,5 +66,5 @@ def test_a_job_that_fails_is_told_when_the_others_are_done(
 
 def test_where_many_fail_the_others_are_given_up(photos: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "FAILED_AT_MOST", 3)
-    executor = fail(settings_of(photos, library, batch_size=1), 5, monkeypatch)
+    executor = fail(settings_of(photos, library, chunk_size=1), 5, monkeypatch)
     assert (executor.embedded, executor.stopped) == ([], True)

@@ -28,7 +28,7 @@ from imgrec.storage.scan import FILES_PER_PROBE
 from tests.search.libraries import FINGERPRINT, VectorLibrary, ingest, random_rows
 from tests.storage.pictures import Photos, wait_for_another_ctime
 
-SETTINGS = {"bins": [2, 2, 2], "decode_min_side": 64, "sift_model": "default"}
+SETTINGS = {"bins": [2, 2, 2], "decode_min_side": 64, "sift_codebook": "default"}
 # What reads the rows of all images or vectors; a count may read an index. All failed images are few, and of those whose
 # header is unread there is none after an ingest.
 _READS_ALL = re.compile(

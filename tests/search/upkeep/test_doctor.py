@@ -251,7 +251,7 @@ def no_images_table(library: Library) -> None:
 
 
 def lost_model(library: Library) -> None:
-    library.with_vector_settings({**library.vector_settings, "sift_model": "0123456789abcdef"})
+    library.with_vector_settings({**library.vector_settings, "sift_codebook": "0123456789abcdef"})
 
 
 def bytes_in_registry(library: Library) -> None:
@@ -269,7 +269,7 @@ def bytes_in_registry(library: Library) -> None:
         (lambda library: library.registry_path.write_bytes(b"no database" * 1000), "registry", "backup"),
         (bytes_in_registry, "registry", "backup"),
         (no_images_table, "registry.tables", "backup"),
-        (lost_model, "models", "imgrec reembed --sift-model default"),
+        (lost_model, "models", "imgrec reembed --sift-codebook default"),
     ],
 )
 def test_what_cannot_be_mended_says_what_to_do(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgrec.embedders.modalities.sift_codebook import SiftModel, model_path
+from imgrec.embedders.modalities.sift_codebook import SiftCodebook, codebook_path
 from imgrec.search import Searcher
 from imgrec.search.indexes.layout import IndexFolder
 from imgrec.search.indexes.reader import IndexReader
@@ -139,19 +139,19 @@ def test_leftovers_of_killed_runs_go(library: Library) -> None:
 def test_models_that_the_settings_or_an_index_need_stay(library: Library) -> None:
     random = np.random.default_rng(0)
     models = [
-        SiftModel(*(random.standard_normal(shape).astype(np.float32) for shape in ((128,), (128, 64), (64, 64))))
+        SiftCodebook(*(random.standard_normal(shape).astype(np.float32) for shape in ((128,), (128, 64), (64, 64))))
         for _ in range(2)
     ]
     for model in models:
-        model.save(model_path(library.models_dir, model.digest))
-    ingest(library.with_vector_settings({**library.vector_settings, "sift_model": models[0].digest}))
+        model.save(codebook_path(library.models_dir, model.digest))
+    ingest(library.with_vector_settings({**library.vector_settings, "sift_codebook": models[0].digest}))
     assert [item.kind for item in collect_garbage(library.root, keep_replaced_s=0)][-1] == "model"
-    library.with_vector_settings({**library.vector_settings, "sift_model": models[1].digest})
+    library.with_vector_settings({**library.vector_settings, "sift_codebook": models[1].digest})
     collect_garbage(library.root, delete=True, keep_replaced_s=0)
     assert len(list(library.models_dir.iterdir())) == 2
     ingest(open_library(library.root))
     collect_garbage(library.root, delete=True, keep_replaced_s=0)
-    assert list(library.models_dir.iterdir()) == [model_path(library.models_dir, models[1].digest)]
+    assert list(library.models_dir.iterdir()) == [codebook_path(library.models_dir, models[1].digest)]
 
 
 @pytest.mark.parametrize("damage", ["pointer", "no pointer", "manifest"])

@@ -1,4 +1,4 @@
-"""Make embedders/data/sift-default.npz from photos in Debian packages: `python -m benchmarks.make_sift_model`.
+"""Make embedders/data/sift-default.npz from photos in Debian packages: `python -m benchmarks.make_sift_codebook`.
 
 The photos are under CC0, CC BY, CC BY-SA or the GPL (see NOTICE), and no quality benchmark uses them. They are fetched
 with apt, unpacked to a temporary folder, and nothing of them is kept but the model: PCA axes and 64 mean descriptors.
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from imgrec.embedders.modalities.sift import Floats, describe
-from imgrec.embedders.modalities.sift_training import train_model
+from imgrec.embedders.modalities.sift_training import train_codebook
 from imgrec.storage.errors import ImageError
 from imgrec.storage.photos.decoding import decode
 from imgrec.storage.photos.walk import WalkReport, walk_photos
@@ -38,7 +38,7 @@ def main() -> None:
         found = sorted(file.path for file in walk_photos(folder, WalkReport()))
         for path in found:
             descriptors += _windows(folder / path, random)
-    model = train_model(descriptors)
+    model = train_codebook(descriptors)
     TARGET.parent.mkdir(exist_ok=True)
     model.save(TARGET)
     print(f"model {model.digest}: {len(found)} photos, {sum(map(len, descriptors)):,} descriptors → {TARGET}")
