@@ -11,13 +11,14 @@ INSTALLED := .venv/.installed
 # Many images set it, and then every start would compile again what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-slow test-slurm check bench lock clean
+.PHONY: help install demo test test-slow test-slurm test-operations check bench lock clean
 
 help:
 	@echo 'make demo       ingest some pictures, search them, show where everything lies'
 	@echo 'make test       the tests'
 	@echo 'make test-slow  the tests that take minutes'
 	@echo 'make test-slurm the tests on a SLURM cluster, which it brings up (root on Debian 12)'
+	@echo 'make test-operations  a schedule, a search and a killed driver on a real Prefect server and worker'
 	@echo 'make check      ruff (lint, format, import directions) and mypy'
 	@echo 'make bench      the benchmarks (QUICK=1: under a minute each)'
 	@echo 'make install    .venv with everything (7 GB); its commands are in .venv/bin'
@@ -50,13 +51,16 @@ demo: $(LIGHT)
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow and not slurm' -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -q -m 'not slow and not slurm and not operations' -n auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 test-slurm: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m slurm tests/cluster $(ARGS)
+
+test-operations: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m operations tests/operations $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check .

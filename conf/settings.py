@@ -157,6 +157,10 @@ class Settings(BaseSettings):
     orchestrate: Literal["prefect", "none"] = Field(
         "prefect", description="who runs the steps: Prefect (cached, watched in its UI), or none, without any server"
     )
+    show_photos: Literal["local", "always", "never"] = Field(
+        "local",
+        description="show pictures and names of hits in Prefect's UI: if its server is on this machine, always, never",
+    )
     retries: int = Field(
         3, ge=0, le=100, description="how often a task that failed for a temporary reason is tried again"
     )

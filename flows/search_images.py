@@ -1,5 +1,6 @@
 """Search as a flow: scheduled or called from other flows, with its timings in MLflow."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,22 +8,31 @@ from statistics import fmean
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from imgrec.conf.settings import Settings
 from imgrec.embedders.machine import Machine
+from imgrec.flows.pipeline.hits import hits_page
 from imgrec.search.answers import Answer
 from imgrec.search.asking import Asking
 from imgrec.search.filters import Filter
 from imgrec.search.terms import parse_terms
-from imgrec.storage.library import open_library
-from imgrec.tasks.prefect_calls import PrefectCalls
+from imgrec.storage.library import Library, open_library
+from imgrec.tasks.flow_runs import show_outcome, shows_photos
 from imgrec.tasks.search import search, search_terms
-from imgrec.tasks.tracking import RunRecord, track
+from imgrec.tasks.tracking import RunRecord, postpone
+
+logger = logging.getLogger(__name__)
 
 
-@flow(name="search-images", flow_run_name="search {queries}")
+def _run_name() -> str:
+    asked = flow_run.parameters
+    return f"search {', '.join((asked.get('queries') or []) + (asked.get('texts') or []))}".strip()
+
+
+@flow(name="search-images", flow_run_name=_run_name)
 def search_images(
-    queries: list[str],
+    queries: list[str] | None = None,
     library: Path | None = None,
     index: str | None = None,
     top_k: int | None = None,
@@ -80,8 +90,19 @@ def search_images(
             "queries": len(answers),
         }
         record = RunRecord("imgrec-search", "search", started_s, parameters, _milliseconds(answers))
-        PrefectCalls(retries=0).call(track, open_library(chosen.library), record)
+        home = open_library(chosen.library)
+        _keep_for_mlflow(home, record)
+        page = hits_page(home, answers, shows_photos(chosen.show_photos))
+        show_outcome(None, "imgrec-hits", page)
     return answers
+
+
+def _keep_for_mlflow(library: Library, record: RunRecord) -> None:
+    """Let the next run that logs take this one along: nobody who searches waits for MLflow, nor for its import."""
+    try:
+        postpone(library, record)
+    except OSError as error:  # the library of somebody else, or on a read-only disk
+        logger.warning("the timings of this search are not kept for MLflow: %s", error)
 
 
 def _milliseconds(answers: Sequence[Answer]) -> dict[str, float]:

@@ -41,6 +41,12 @@ class Calls(Protocol):
     def show_progress(self, done: int, total: int) -> None:
         """Tell whoever watches how many images are embedded."""
 
+    def begin_writing(self, library_uuid: str) -> None:
+        """Hear that this run is the only one that writes this library, from here to its end."""
+
+    def show_outcome(self, name: str | None, tables: str) -> None:
+        """Tell whoever watches what was done: a new name of the run, or None, and its closing tables in Markdown."""
+
 
 class PlainCalls:
     """Steps called in this process.
@@ -72,6 +78,12 @@ class PlainCalls:
 
     def show_progress(self, done: int, total: int) -> None:
         """Nobody watches but the terminal, whose bar knows already."""
+
+    def begin_writing(self, library_uuid: str) -> None:
+        """No record of a dead run is left anywhere that would have to be closed."""
+
+    def show_outcome(self, name: str | None, tables: str) -> None:
+        """The command prints its report."""
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

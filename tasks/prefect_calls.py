@@ -17,6 +17,7 @@ from prefect.tasks import exponential_backoff
 from imgrec.embedders.work.worker import is_embedded
 from imgrec.tasks import evaluation, exploring, steps
 from imgrec.tasks.calls import Promise
+from imgrec.tasks.flow_runs import close_dead_runs, show_outcome
 from imgrec.tasks.retrying import FIRST_DELAY_S, JITTER, is_temporary
 from imgrec.tasks.tracking import track
 
@@ -106,6 +107,12 @@ class PrefectCalls:
             self._artifact = created if isinstance(created, UUID) else None
         else:
             update_progress_artifact(self._artifact, percent)
+
+    def begin_writing(self, library_uuid: str) -> None:
+        close_dead_runs(library_uuid)
+
+    def show_outcome(self, name: str | None, tables: str) -> None:
+        show_outcome(name, "imgrec-outcome", tables)
 
     def _task(self, step: Callable[P, R], **options: Any) -> Task[P, R]:
         return TASKS[step].with_options(retries=self._retries, **options)  # type: ignore[return-value] # it is that step's

@@ -58,6 +58,7 @@ class TrackedRun:
     tracking_uri: str
     experiment: str
     run_id: str
+    experiment_id: str = ""
 
 
 def tracking_uri(library: Library) -> str:
@@ -176,4 +177,4 @@ def _log(client: "MlflowClient", uri: str, library: Library, record: RunRecord) 
             (Path(folder) / name).write_bytes(content)
             client.log_artifact(run.info.run_id, os.fspath(Path(folder) / name))
     client.set_terminated(run.info.run_id, end_time=ended)
-    return TrackedRun(uri, record.experiment, run.info.run_id)
+    return TrackedRun(uri, record.experiment, run.info.run_id, experiment_id)

@@ -9,9 +9,10 @@ import traceback
 import click
 
 from imgrec.conf.errors import SettingsError
-from imgrec.flows.cli import care, compress, duplicates, evaluate, explore, ingest, models, reading, search, steps
+from imgrec.flows.cli import care, compress, duplicates, evaluate, explore, ingest, models, reading, search, steps, up
 from imgrec.flows.cli.console import complain
 from imgrec.flows.cli.exit_codes import DONE, FAILED, INTERRUPTED, WRONG_USAGE
+from imgrec.flows.cli.own_server import use_own_server
 from imgrec.storage.errors import ImgrecError
 
 
@@ -37,12 +38,14 @@ def cli(context: click.Context, verbose: bool) -> None:
     Every setting can also stand in imgrec.toml (in the library or the working directory) or in an IMGREC_* variable.
     """
     context.obj = verbose
+    if context.invoked_subcommand != "up":
+        use_own_server()
 
 
 for command in (
     ingest.ingest, search.search, duplicates.duplicates, explore.explore, reading.status, reading.failures, reading.sql,
     steps.scan, steps.embed, steps.index, steps.train, ingest.reembed, compress.compress,
-    explore.thumbnails, evaluate.evaluate, care.gc, care.doctor, care.backup, models.models,
+    explore.thumbnails, evaluate.evaluate, care.gc, care.doctor, care.backup, up.up, models.models,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 
 from imgrec.flows.pipeline.libraries import describe_choice
+from imgrec.flows.pipeline.outcome import outcome_name, outcome_tables
 from imgrec.flows.pipeline.report import Embedded, RunReport
 from imgrec.flows.pipeline.run import Run, run_name
 from imgrec.search.indexes.updating import IndexReport
@@ -45,6 +46,7 @@ def close_run(
         choice=describe_choice(run.library, run.chosen) if run.created else "",
     )
     report = replace(report, tracked=_track(run, what, report))
+    run.calls.show_outcome(outcome_name(report), outcome_tables(report))
     if report.failed_share > run.chosen.max_failed_share:
         listing = f"imgrec failures --library {shlex.quote(report.library)}"
         raise TooManyFailuresError(

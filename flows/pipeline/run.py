@@ -98,6 +98,7 @@ def open_run(
         if not created:
             _settle_names(open_library(chosen.library))
         library = _settle_names(library_for(chosen, photos_moved, reembed))
+        calls.begin_writing(library.uuid)
         remove_stale_temporaries(library.root, library.temporaries_rest_s)
         embedders = create_embedders(library.modalities, library.vector_settings, library.models_dir)
         with Registry.open_for_writing(library.registry_path) as registry:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -20,7 +18,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
-from prefect.flows import load_flow_from_entrypoint
 
 from imgrec.flows.ingest_images import ingest_images
 from imgrec.flows.pipeline import chunks
@@ -173,7 +170,8 @@ def runs_of(report: RunReport, experiment_name: str = "imgrec-ingest") -> list[A
     assert report.tracked is not None
     client = MlflowClient(report.tracked.tracking_uri)
     experiment = client.get_experiment_by_name(experiment_name)
-    assert experiment is not None
+    if experiment is None:
+        return []
     uuid = open_library(Path(report.library)).uuid
     return list(client.search_runs([experiment.experiment_id], f"tags.`imgrec.library_uuid` = '{uuid}'"))
 
@@ -183,6 +181,9 @@ def test_the_search_flow_answers_and_logs_its_timings(photos: Path, library: Pat
     report = ingest(photos, library)
     (answer,) = search_images([str(photos / "cell.png")], library, top_k=2)
     assert answer.hits[0].path == "cell.png"
+    assert runs_of(report, "imgrec-search") == [], "nobody who searches waits for MLflow"
+    (photos / "again.png").write_bytes((photos / "cell.png").read_bytes() + b"trailing")
+    ingest(photos, library)
     (run,) = runs_of(report, "imgrec-search")
     assert run.data.params["index_version"] == answer.version
     assert (run.data.params["ef_search"], run.data.params["top_k"]) == ("16", "2")
@@ -290,11 +291,3 @@ def test_a_second_writer_is_refused(photos: Path, library: Path) -> None:
 )
 def test_only_what_may_pass_is_tried_again(error: Exception, temporary: bool) -> None:
     assert is_temporary(error) is temporary
-
-
-@pytest.mark.parametrize("name", ["ingest", "search", "duplicates", "gc"])
-def test_deployments_load_through_their_module(name: str) -> None:
-    deployments = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())["deployments"]
-    (deployment,) = [entry for entry in deployments if entry["name"] == name]
-    flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"])
-    assert set(deployment["parameters"]) <= set(flow.parameters.properties)

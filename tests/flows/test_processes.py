@@ -245,7 +245,7 @@ def test_the_deployments_run_on_a_worker(photos: Path, tmp_path: Path, server_en
     prefect("deployment", "run", "search-images/search", "--param", 'queries=["id:1"]', "--param", f"library={library}")
     prefect("worker", "start", "--pool", "imgrec", "--run-once")
     run = _latest_run()
-    assert (run.name, run.state_name) == ("search ['id:1']", "Completed")
+    assert (run.name, run.state_name) == ("search id:1", "Completed")
 
 
 def _latest_run() -> FlowRun:
