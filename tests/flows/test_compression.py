@@ -183,7 +183,7 @@ def test_methods_are_compared(many: Path, tmp_path: Path, imgrec: Imgrec) -> Non
     with Image.open(plot) as drawn:
         assert drawn.width > 500
     told = imgrec("compress", "evaluate", "color", *options).out
-    assert max(map(len, told.splitlines())) <= 80
+    assert max(len(line) for line in told.splitlines() if not line.startswith("drawn")) <= 80
     assert "faiss opq" in told
 
 
