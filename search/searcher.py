@@ -170,7 +170,11 @@ class Searcher:
         allowed = None if where is None else self._narrowing.allowed(where, current.reader)
         selection = Selection(asking.get("not_itself", False), asking.get("collapse_copies", False), allowed)
         weights = asking.get("weights")
-        shares = None if weights is None else weights_of(weights, [member.modality for member in current.members])
+        shares = (
+            None
+            if weights is None
+            else weights_of(weights, [m.modality for m in current.members], current.library.modalities)
+        )
         ef_search = self._ef_of(current, weights is not None)
         return Request(current, self._registries, ef_search, top_k, selection, shares, asking.get("expand", False))
 

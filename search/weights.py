@@ -43,18 +43,21 @@ def check_weights(weights: Weights) -> None:
         raise QueryError(f"weights {told or 'of nothing'}: one of them has to be more than 0")
 
 
-def weights_of(asked: Weights, modalities: Sequence[str]) -> dict[str, float]:
-    """The share of each of an index's modalities, those left out having none; they sum to 1.
+def weights_of(asked: Weights, modalities: Sequence[str], known: Sequence[str]) -> dict[str, float]:
+    """The share of each of an index's modalities, those left out having none; they sum to 1. The library has `known`.
 
     Raises:
         QueryError: a weight is for a modality that the index has not.
     """
     check_weights(asked)
     if strangers := in_order(asked.keys() - set(modalities)):
-        there, name = ", ".join(in_order(modalities)), combined_name({*modalities, *strangers})
-        raise QueryError(
-            f"weights for {', '.join(strangers)}, which this index has not: it has {there}; "
-            f"`imgrec index build --index {name}` makes one of all"
-        )
+        told, there = f"weights for {', '.join(strangers)}, which this ", ", ".join(in_order(modalities))
+        if unknown := in_order(set(strangers) - set(known)):
+            add = " ".join(f"--modality {name}" for name in unknown)
+            raise QueryError(
+                f"{told}library has not: it has {', '.join(in_order(known))} (`imgrec ingest {add}` adds one)"
+            )
+        name = combined_name({*modalities, *strangers})
+        raise QueryError(f"{told}index has not: it has {there}; `imgrec index build --index {name}` makes one of all")
     total = sum(asked.values())
     return {name: asked.get(name, 0.0) / total for name in modalities}

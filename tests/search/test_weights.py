@@ -48,7 +48,9 @@ def test_what_is_no_weight_is_refused_by_name(text: str) -> None:
 
 def test_a_modality_that_the_index_has_not_is_named_with_the_remedy() -> None:
     with pytest.raises(QueryError, match=r"dreamsim, which this index has not.*combo_color_sift_dreamsim"):
-        weights_of({"dreamsim": 1}, ["color", "sift"])
+        weights_of({"dreamsim": 1}, ["color", "sift"], ["color", "sift", "dreamsim"])
+    with pytest.raises(QueryError, match=r"weights for colr, which this library has not: it has color, sift"):
+        weights_of({"colr": 1}, ["color", "sift"], ["color", "sift"])
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
