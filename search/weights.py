@@ -52,11 +52,8 @@ def weights_of(asked: Weights, modalities: Sequence[str], known: Sequence[str]) 
     check_weights(asked)
     if strangers := in_order(asked.keys() - set(modalities)):
         told, there = f"weights for {', '.join(strangers)}, which this ", ", ".join(in_order(modalities))
-        if unknown := in_order(set(strangers) - set(known)):
-            add = " ".join(f"--modality {name}" for name in unknown)
-            raise QueryError(
-                f"{told}library has not: it has {', '.join(in_order(known))} (`imgrec ingest {add}` adds one)"
-            )
+        if set(strangers) - set(known):
+            raise QueryError(f"{told}library has not: it has {', '.join(in_order(known))}")
         name = combined_name({*modalities, *strangers})
         raise QueryError(f"{told}index has not: it has {there}; `imgrec index build --index {name}` makes one of all")
     total = sum(asked.values())
