@@ -9,7 +9,20 @@ import traceback
 import click
 
 from imgrec.conf.errors import SettingsError
-from imgrec.flows.cli import care, compress, duplicates, evaluate, explore, ingest, models, reading, search, steps, up
+from imgrec.flows.cli import (
+    care,
+    compress,
+    duplicates,
+    evaluate,
+    explore,
+    ingest,
+    models,
+    reading,
+    search,
+    steps,
+    up,
+    watch,
+)
 from imgrec.flows.cli.console import complain
 from imgrec.flows.cli.exit_codes import DONE, FAILED, INTERRUPTED, WRONG_USAGE
 from imgrec.flows.cli.own_server import use_own_server
@@ -45,7 +58,7 @@ def cli(context: click.Context, verbose: bool) -> None:
 for command in (
     ingest.ingest, search.search, duplicates.duplicates, explore.explore, reading.status, reading.failures, reading.sql,
     steps.scan, steps.embed, steps.index, steps.train, ingest.reembed, compress.compress,
-    explore.thumbnails, evaluate.evaluate, care.gc, care.doctor, care.backup, up.up, models.models,
+    explore.thumbnails, evaluate.evaluate, care.gc, care.doctor, care.backup, up.up, watch.watch, models.models,
 ):  # fmt: skip
     cli.add_command(command)
 
