@@ -68,7 +68,7 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 bench: $(INSTALLED)
-	@for name in ingest embed rescan registry memory index search filters queries thumbnails map; do \
+	@for name in ingest embed rescan watch registry memory index search filters queries thumbnails map; do \
 		$(BIN)/python -m benchmarks.$$name $(if $(QUICK),--quick) || exit 1; done
 
 lock:

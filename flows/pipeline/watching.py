@@ -14,10 +14,10 @@ from imgrec.storage.library import Library, open_library
 from imgrec.tasks.calls import PlainCalls
 
 # Changes that follow each other this closely are one.
-QUIET_S = 0.3
+QUIET_S = 0.1
 # A file is whole when it has not changed for so long; one that changes for longer than the last is taken as it is, and
 # again when it has changed.
-SETTLED_S, SETTLES_WITHIN_S = 0.5, 60.0
+SETTLED_S, SETTLES_WITHIN_S = 0.4, 60.0
 # How often somebody else's lock is tried, and how often the stop is looked for.
 TICK_S = 2.0
 
@@ -42,7 +42,7 @@ def watch(chosen: Settings, on_report: Callable[[RunReport], None], stop: Event,
             continue
         _wait_until_whole(changed, stop)
         try:
-            report = _ingest(chosen)
+            report = _ingest(chosen, look_first=not changed)
         except LibraryLockedError as error:
             logger.info("%s; it is tried again", error)
             continue
@@ -54,8 +54,9 @@ def watch(chosen: Settings, on_report: Callable[[RunReport], None], stop: Event,
         looked_s, waiting = time.monotonic(), False
 
 
-def _ingest(chosen: Settings) -> RunReport:
-    return ingest_nothing(chosen) or ingest(chosen, PlainCalls(chosen.retries))
+def _ingest(chosen: Settings, look_first: bool = True) -> RunReport:
+    """Ingest; where something changed, to look first would be a walk of all folders for nothing."""
+    return (ingest_nothing(chosen) if look_first else None) or ingest(chosen, PlainCalls(chosen.retries))
 
 
 def _changes(home: Library, stop: Event) -> Iterator[list[Path]]:
