@@ -13,7 +13,7 @@ from imgrec.embedders.devices import FLOAT32, Place, find_place, precision_param
 from imgrec.embedders.errors import EmbedderParameterError
 from imgrec.embedders.extras import OPENCLIP
 from imgrec.embedders.machine import Machine
-from imgrec.embedders.models.openclip_files import load_codebook
+from imgrec.embedders.models.openclip_files import load_model
 from imgrec.embedders.models.store import find_model
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _text_tower(folder: Path, digest: str, device: str) -> "tuple[Callable[[list
 
 def _verified(folder: Path, digest: str) -> Any:
     find_model(folder.parent, folder.name, digest).check()
-    return load_codebook(folder)
+    return load_model(folder)
 
 
 def _shortest_side(width: int, height: int, side: int) -> tuple[int, int]:

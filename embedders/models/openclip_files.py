@@ -86,7 +86,7 @@ def describe_model(folder: Path, name: str, licence: str, origin: str, called: P
     broken = [key for key, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise ModelFileError(f"weights of {called} are not finite, {broken[0]} among {len(broken)}: get another copy")
-    model = load_codebook(folder, called)
+    model = load_model(folder, called)
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     # open_clip stretches position embeddings to fit, silently.
     for key, tensor in weights.items():
@@ -110,7 +110,7 @@ def describe_model(folder: Path, name: str, licence: str, origin: str, called: P
     return described
 
 
-def load_codebook(folder: Path, called: Path | str | None = None) -> Any:
+def load_model(folder: Path, called: Path | str | None = None) -> Any:
     """Load a folder by open_clip's own code, in eval mode.
 
     Raises:
